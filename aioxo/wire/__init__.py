@@ -1,0 +1,1 @@
+"""Bytes in, frames out: pure parsers and encoders, no await, no clock."""
