@@ -386,7 +386,8 @@ def api_error_from_status(status: int, body: Any, *, request: str) -> XOError:
         if isinstance(message, dict):  # 422: one entry a field
             data = message
             message = "; ".join(
-                f"{name}: {fault.get('message') if isinstance(fault, dict) else fault}" for name, fault in message.items()
+                f"{name}: {fault.get('message') if isinstance(fault, dict) else fault}"
+                for name, fault in message.items()
             )
         message = str(message)
     else:
