@@ -4,12 +4,13 @@ The server has no checksums, and ends a failed export as a clean, complete-looki
 image is whole has to come from the image: each check takes the bytes as they pass (`feed`) and says at the end
 (`finish`) whether it was all there.
 
-===========  ==========================================================================================================
-`RawCheck`   as many bytes as the disk is large
-`VhdCheck`   a footer at the end, its copy at the start, both with a right checksum, the header between them sound
-`TarCheck`   an XVA or OVA as far as the tar goes: every member whole, every header's checksum right, the end marked
-`NoCheck`    nothing can be said, and why
-===========  ==========================================================================================================
+============  =========================================================================================================
+`RawCheck`    as many bytes as the disk is large
+`VhdCheck`    a footer at the end, its copy at the start, both with a right checksum, the header between them sound
+`TarCheck`    an XVA or OVA as far as the tar goes: every member whole, every header's checksum right, the end marked
+`StartCheck`  a compressed stream begins as one; whether it ends as one is not looked at
+`NoCheck`     nothing can be said, and why
+============  =========================================================================================================
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final, Protocol
 
 from .errors import CorruptImage, Truncated
 
-__all__ = ["Check", "NoCheck", "RawCheck", "TarCheck", "VhdCheck", "check_for", "sniff"]
+__all__ = ["Check", "NoCheck", "RawCheck", "StartCheck", "TarCheck", "VhdCheck", "check_for", "sniff"]
 
 _SECTOR: Final = 512
 _FOOTER_COOKIE: Final = b"conectix"
@@ -58,6 +59,27 @@ class NoCheck:
 
     def finish(self) -> None:
         """Say nothing."""
+
+
+class StartCheck:
+    """A compressed stream starts with the signature of its format."""
+
+    def __init__(self, compression: str) -> None:
+        self.name = f"{compression} signature"
+        self.unchecked = f"what is inside the {compression} stream, its end included, is not looked at"
+        self._compression = compression
+        self._start = b""
+
+    def feed(self, data: bytes) -> None:
+        """Keep the first bytes."""
+        if len(self._start) < 8:
+            self._start += data[:8]
+
+    def finish(self) -> None:
+        """Compare them."""
+        if (found := sniff(self._start)) != self._compression:
+            message = f"a {self._compression} stream was asked for, but what came is {found}"
+            raise CorruptImage(message, check=self.name)
 
 
 class RawCheck:
@@ -163,28 +185,28 @@ class TarCheck:
             self._header += data[position : position + step]
             position += step
             if len(self._header) == _SECTOR:
-                self._take_header(bytes(self._header))
+                self._fault = self._take_header(bytes(self._header))
                 self._header.clear()
                 if self._fault:
                     return
 
-    def _take_header(self, header: bytes) -> None:
+    def _take_header(self, header: bytes) -> str:
+        """Learn how long the member is; return what is wrong with its header, or nothing."""
         if not header.strip(b"\0"):
             self._empty += 1
-            return
+            return ""
         if self._empty:
-            self._fault = "an empty sector stands between two members"
-            return
+            return "an empty sector stands between two members"
+        member = self._members + 1
         try:
             checksum, size = _tar_number(header[148:156]), _tar_number(header[124:136])
         except ValueError:
-            self._fault = f"the header of member {self._members + 1} is not one"
-            return
+            return f"the header of member {member} is not one"
         if sum(header) - sum(header[148:156]) + 8 * 0x20 != checksum:
-            self._fault = f"the checksum of the header of member {self._members + 1} is wrong"
-            return
-        self._members += 1
+            return f"the checksum of the header of member {member} is wrong"
+        self._members = member
         self._skip = -(-size // _SECTOR) * _SECTOR
+        return ""
 
     def finish(self) -> None:
         """See that the last member was whole and the end marked."""
@@ -223,7 +245,7 @@ def sniff(start: bytes) -> str:
     return "tar" if start[257:262] == b"ustar" else "raw"
 
 
-def check_for(format: str, *, size: int | None = None, compress: str | None = None) -> Check:  # noqa: A002
+def check_for(format: str, *, size: int | None = None, compress: str | None = None) -> Check:
     """Return the check for an export.
 
     Args:
@@ -236,5 +258,5 @@ def check_for(format: str, *, size: int | None = None, compress: str | None = No
     if format == "vhd":
         return VhdCheck()
     if compress:
-        return NoCheck(f"what is inside the {compress} stream is not looked at")
+        return StartCheck(compress)
     return TarCheck()

@@ -26,7 +26,7 @@ __all__ = [
 Record: TypeAlias = dict[str, Any]
 
 ChangeKind = Literal["enter", "update", "exit"]
-GapReason = Literal["reconnected", "overflow", "malformed"]
+GapReason = Literal["disconnected", "overflow", "malformed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Gap:
     """Something may have been missed at this point of the stream.
 
     Attributes:
-        reason: "reconnected" (the server replays nothing), "overflow" (this subscriber was too slow) or "malformed" (a
-            notification could not be understood).
+        reason: "disconnected" (and the server replays nothing), "overflow" (this subscriber was too slow) or
+            "malformed" (a notification could not be understood).
         missed: number of items dropped, or None when nobody can know.
     """
 

@@ -116,8 +116,11 @@ class Rest:
         async with self.exchange(
             method, path, params=params, headers=headers, body=body, answer_timeout=limit, read_timeout=limit
         ) as response:
-            data = await response.body()
-            return Answer(response.status, response.headers, _decode(data, response, f"{method} {ROOT}{path}"))
+            return await self.answer(response, f"{method} {ROOT}{path}")
+
+    async def answer(self, response: Response, name: str) -> Answer:
+        """Read and decode what is left of a response; `name` is verb and path, for the errors."""
+        return Answer(response.status, response.headers, _decode(await response.body(), response, name))
 
     @asynccontextmanager
     async def exchange(

@@ -193,8 +193,9 @@ class Connection:
         return await link.call(method, params, timeout)
 
     def listen(self, listener: Listener) -> None:
-        """Tell `listener` what comes from now on; the connection is kept up for it."""
-        self._listeners = (*self._listeners, listener)
+        """Tell `listener` what comes from now on, once; the connection is kept up for it."""
+        if not any(other is listener for other in self._listeners):
+            self._listeners = (*self._listeners, listener)
 
     def unlisten(self, listener: Listener) -> None:
         """Stop telling `listener`; does nothing when it was not told."""
@@ -224,7 +225,9 @@ class Connection:
             # Shielded: a caller that is cancelled must not take the connection from the others.
             async with asyncio.timeout(limit):
                 return await asyncio.shield(self._opened)
-        except TimeoutError:
+        except TimeoutError as error:
+            if isinstance(error, XOError):
+                raise
             message = f"{self._session.address}: no connection within {limit} s; {self._last_error or 'still trying'}"
             raise CannotConnect(message) from self._last_error
         finally:
