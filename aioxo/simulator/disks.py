@@ -295,8 +295,9 @@ class StoredDisk(Disk):
 
     def __del__(self) -> None:
         if self._store is not None and not self._closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            description = repr(self)
+            self.close()  # before the warning, which may be an error
+            warnings.warn(f"unclosed {description}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._pages)} pages written"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BLOCK = 2 * 2**20
 MAXIMUM_SIZE = 2040 * 2**30
+MAXIMUM_ENTRIES = 4 * 2**20
 _BITMAP = BLOCK // SECTOR // 8
 _UNUSED = 0xFFFFFFFF
 _NOWHERE = 0xFFFFFFFFFFFFFFFF
@@ -193,17 +194,24 @@ class Decoder:
 
     def _block(self, disk: Disk, start: int, block_size: int, bitmap: bytes) -> Generator[int, bytes, None]:
         """Read one block's data and write the sectors that its bitmap has, as far as the disk reaches."""
-        whole = b"\xff" * (block_size // SECTOR // 8)
         for within in range(0, block_size, PIECE):
             piece = yield min(PIECE, block_size - within)
-            room = max(0, min(len(piece), disk.size - start - within))
-            if bitmap.startswith(whole):
-                disk.write(start + within, piece[:room]) if room else None
-                continue
-            for at in range(0, room, SECTOR):
-                sector = (within + at) // SECTOR
-                if bitmap[sector >> 3] >> (7 - (sector & 7)) & 1:
-                    disk.write(start + within + at, piece[at : at + SECTOR])
+            piece = piece[: max(0, disk.size - start - within)]
+            if piece:
+                disk.write(start + within, _masked(piece, bitmap, within // SECTOR))
+
+
+def _masked(piece: bytes, bitmap: bytes, first: int) -> bytes:
+    """Return `piece`, which starts at sector `first` of its block, with zeroes where the bitmap has no bit."""
+    sectors = len(piece) // SECTOR
+    bits = bitmap[first >> 3 : first + sectors + 7 >> 3]
+    if bits.count(0xFF) == len(bits):
+        return piece
+    masked = bytearray(piece)
+    for sector in range(sectors):
+        if not bits[sector >> 3] >> (7 - (sector & 7)) & 1:
+            masked[sector * SECTOR : (sector + 1) * SECTOR] = bytes(SECTOR)
+    return bytes(masked)
 
 
 def _wrong_checksum(part: str, actual: int, expected: int) -> str:
@@ -234,8 +242,8 @@ def _parse_header(header: bytes, size: int) -> tuple[int, int, int]:
         raise VHDError(_wrong_checksum("header", stored, expected))
     if cookie != b"cxsparse":
         raise VHDError(f"invalid header cookie {cookie!r}")
-    if not 8 * SECTOR <= block_size <= 256 * 2**20 or block_size & (block_size - 1):
+    if not 128 * SECTOR <= block_size <= 256 * 2**20 or block_size & (block_size - 1):
         raise VHDError(f"a block cannot have {block_size} bytes")
-    if not size <= entries * block_size <= 2 * MAXIMUM_SIZE:
+    if entries > MAXIMUM_ENTRIES or entries * block_size < size:
         raise VHDError(f"{entries} blocks of {block_size} bytes do not fit a disk of {size}")
     return entries, block_size, table_at

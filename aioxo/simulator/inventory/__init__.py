@@ -3,7 +3,7 @@
 An object is a plain `dict` with the fields, in the order, that a server gives them; which fields are absent depends on
 the state (a halted VM has no guest fields). Makers (`make_vm`, `make_vdi`, …) return one complete object each and link
 it to ids they are given; they do not touch the other end of a link. `generate` makes a whole consistent inventory, in
-which each link has its other end.
+which each link has its other end. The functions of `inventory.edits` change a table of objects so that each keeps it.
 
 Objects are replaced, never mutated: parts of one may be shared with another.
 """

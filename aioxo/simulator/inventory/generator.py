@@ -61,7 +61,8 @@ def generate(*, seed: int = 0, vms: int = 50, disk_size: int = 64 * 2**20, now: 
         raise ValueError(f"the number of VMs cannot be {vms}")
     if disk_size <= 0 or disk_size % SECTOR:
         raise ValueError(f"a disk's size is a positive multiple of {SECTOR} bytes, not {disk_size}")
-    rng = random.Random(seed)
+    # Not the bare seed: whoever seeds another source with it would draw the same ids again.
+    rng = random.Random(f"aioxo inventory {seed}")
     pools = max(1, -(-vms // (VMS_PER_HOST * POOL_HOSTS)))
     with _no_collections():
         return _generate(rng, seed, vms, pools, disk_size, int(now))
