@@ -383,7 +383,7 @@ class WritableDisks(Disks):
             ConnectionLost: the connection ended; the disk may be half written.
         """
         opened = await open_source(source, size)
-        suffix = _import_format(opened, format)
+        suffix = await _import_format(opened, format)
         await upload(self._rest, "PUT", f"{self._path(id)}.{suffix}", opened, progress=progress)
 
 
@@ -419,11 +419,13 @@ class StorageRepositories(Collection):
             ConnectionLost: the connection ended; with `.sent` True a disk may have been made all the same.
         """
         opened = await open_source(source, size)
-        format = _import_format(opened.format, format, opened.close)
-        params = {"raw": format == "raw", "name_label": name_label, "name_description": name_description}
-        return _id_of(
-            await upload(self._rest, "POST", f"{self._path(id)}/vdis", opened, params=params, progress=progress)
-        )
+        params = {
+            "raw": await _import_format(opened, format) == "raw",
+            "name_label": name_label,
+            "name_description": name_description,
+        }
+        path = f"{self._path(id)}/vdis"
+        return _id_of(await upload(self._rest, "POST", path, opened, params=params, progress=progress))
 
 
 class Pools(Collection):
@@ -479,12 +481,12 @@ def _query(
     }
 
 
-def _import_format(source: OpenSource, wanted: str | None) -> str:
+async def _import_format(source: OpenSource, wanted: str | None) -> str:
     if wanted in {"raw", "vhd"}:
         return wanted
     if wanted is None and source.format in {"raw", "vhd"}:
         return source.format
-    source.close()
+    await source.aclose()
     message = (
         f"format must be 'raw' or 'vhd', not {wanted!r}"
         if wanted is not None

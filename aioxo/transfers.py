@@ -22,7 +22,7 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 
 from .errors import (
     ConfigurationError,
@@ -36,7 +36,7 @@ from .images import sniff
 from .models import Progress, Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from .images import Check
@@ -200,7 +200,7 @@ async def _pump(export: ExportStream, work: _Work, receiver: Any, meter: _Meter)
             await _settled(busy)
 
 
-async def _settled(future: asyncio.Future[None]) -> None:
+async def _settled(future: asyncio.Future[Any]) -> None:
     """Wait for `future` however often the task is cancelled meanwhile; its own error gives way to the one under way."""
     cancelled = None
     while not future.done():
@@ -351,38 +351,59 @@ class _Meter:
 
 
 class OpenSource:
-    """A source whose size and format are known and that can be read once.
+    """A source whose size and format are known and that can be read once; close it when done.
 
     Attributes:
         size: bytes it will give.
         format: what its first bytes say, see `aioxo.images.sniff`.
     """
 
-    def __init__(self, chunks: AsyncIterable[bytes], size: int, start: bytes, close: Callable[[], None]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], size: int, start: bytes, file: _FileReader | None = None) -> None:
         self.size = size
         self.format = sniff(start)
-        self.error: XOError | None = None
-        self._chunks = chunks
-        self._close = close
+        self.chunks = chunks
+        self._file = file
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the file, if it is one."""
-        self._close()
+        if self._file is not None:
+            await self._file.aclose()
 
-    async def body(self, meter: _Meter) -> AsyncGenerator[bytes, None]:
-        """Give the bytes, and stop the upload when there are fewer or more than were declared."""
-        async for data in self._chunks:
-            if meter.bytes + len(data) > self.size:
-                read = meter.bytes + len(data)
-                message = f"the source was to give {self.size} bytes, but gave {read} or more; nothing was imported"
-                self.error = SourceMismatch(message, declared=self.size, read=read)
-                raise self.error
-            meter.advance(len(data))
-            yield data
-        if meter.bytes < self.size:
-            message = f"the source was to give {self.size} bytes, but ended after {meter.bytes}; nothing was imported"
-            self.error = SourceMismatch(message, declared=self.size, read=meter.bytes)
-            raise self.error
+
+class _Body:
+    """What the HTTP library reads the request's body from: counts, and refuses a source that is not as it said.
+
+    No generator: the answer can come while the library still asks for the next piece, and a generator that is running
+    can be neither closed nor left alone.
+    """
+
+    def __init__(self, source: OpenSource, meter: _Meter) -> None:
+        self.error: BaseException | None = None
+        self._source = source
+        self._meter = meter
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await anext(self._source.chunks, None)
+            if data is not None:
+                self._expect(self._meter.bytes + len(data) <= self._source.size, len(data), "or more")
+                self._meter.advance(len(data))
+                return data
+            self._expect(self._meter.bytes == self._source.size, 0, "and ended")
+        except Exception as error:
+            # The HTTP library makes a lost connection of it: kept, so that the caller gets to know the reason.
+            self.error = error
+            raise
+        raise StopAsyncIteration
+
+    def _expect(self, right: bool, more: int, how: str) -> None:
+        if not right:
+            declared, read = self._source.size, self._meter.bytes + more
+            message = f"the source was to give {declared} bytes, but gave {read} {how}; the import was aborted"
+            raise SourceMismatch(message, declared=declared, read=read)
 
 
 async def open_source(source: Source, size: int | None) -> OpenSource:
@@ -403,7 +424,7 @@ async def open_source(source: Source, size: int | None) -> OpenSource:
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         _agree(size, len(data))
-        return OpenSource(_slices(data), len(data), data[:_SNIFFED], lambda: None)
+        return OpenSource(_Pieces(_slices(data)), len(data), data[:_SNIFFED])
     if not hasattr(source, "__aiter__"):
         message = f"a source is a path, bytes or an async iterable of bytes, not a {type(source).__name__}"
         raise ConfigurationError(message)
@@ -416,7 +437,7 @@ async def open_source(source: Source, size: int | None) -> OpenSource:
         head.append(bytes(data))
         if sum(map(len, head)) >= _SNIFFED:
             break
-    return OpenSource(_chain(head, iterator), size, b"".join(head)[:_SNIFFED], lambda: None)
+    return OpenSource(_Pieces(head, iterator), size, b"".join(head)[:_SNIFFED])
 
 
 _SNIFFED: Final = 512
@@ -446,25 +467,54 @@ def _open_file(path: Path, size: int | None) -> OpenSource:
             message = f"{path}: {error.strerror or error}; a source must be a file that can be measured"
             raise ConfigurationError(message) from error
         raise
-    return OpenSource(_read_file(file), actual, start, file.close)
+    reader = _FileReader(file)
+    return OpenSource(reader, actual, start, reader)
 
 
-async def _read_file(file: IO[bytes]) -> AsyncIterator[bytes]:
-    while data := await asyncio.to_thread(file.read, BATCH):
-        yield data
+class _FileReader:
+    """Reads a file in a thread, a batch at a time; what is being read when it is closed is waited for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._reading: asyncio.Future[bytes] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._reading = asyncio.get_running_loop().run_in_executor(None, self._file.read, BATCH)
+        if data := await asyncio.shield(self._reading):
+            return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        if self._reading is not None:
+            await _settled(self._reading)
+        self._file.close()
 
 
-async def _slices(data: bytes) -> AsyncIterator[bytes]:
+class _Pieces:
+    """Pieces that are here already, and then those of an iterator."""
+
+    def __init__(self, head: Iterable[bytes], rest: AsyncIterator[bytes] | None = None) -> None:
+        self._head = iter(head)
+        self._rest = rest
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for data in self._head:
+            return data
+        if self._rest is None:
+            raise StopAsyncIteration
+        return bytes(await anext(self._rest))
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
     view = memoryview(data)
     for start in range(0, len(view), BATCH):
         yield bytes(view[start : start + BATCH])
-
-
-async def _chain(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for data in head:
-        yield data
-    async for data in rest:
-        yield bytes(data)
 
 
 async def upload(
@@ -486,21 +536,18 @@ async def upload(
         ApiError: the server refused.
     """
     meter = _Meter(source.size, progress)
+    body = _Body(source, meter)
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.size)}
-    meter.report("waiting")
     try:
-        async with (
-            contextlib.aclosing(source.body(meter)) as body,
-            rest.exchange(method, path, params=params, headers=headers, body=body) as response,
-        ):
+        meter.report("waiting")
+        async with rest.exchange(method, path, params=params, headers=headers, body=body) as response:
             meter.report("finishing")
             answer = await rest.answer(response, f"{method} {path}")
-    except XOError as error:
-        # What the HTTP library makes of a source that failed is a lost connection; the reason is the source.
-        if source.error is not None and error is not source.error:
-            raise source.error from None
+    except XOError:
+        if body.error is not None:
+            raise body.error from None
         raise
     finally:
-        source.close()
+        await source.aclose()
     meter.report("done")
     return answer
