@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from .errors import ConfigurationError
 
@@ -75,15 +75,14 @@ def parse_url(text: str) -> tuple[Address, Credentials]:
     """
     text = text.strip()
     # As xo-cli does: no scheme means TLS.
-    parts = urlsplit(text if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) else "https://" + text)
-    try:
-        scheme, host, port = _SCHEMES[parts.scheme.lower()], parts.hostname, parts.port
-    except KeyError:
+    parts, port = _split(text if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) else "https://" + text)
+    if parts is None:
+        message = "the server's URL cannot be read, or its port is no number from 0 to 65535; percent-encode a password"
+        raise ConfigurationError(message)
+    if (scheme := _SCHEMES.get(parts.scheme.lower())) is None:
         message = f"the server's URL starts with {parts.scheme}://; use https:// or http://"
-        raise ConfigurationError(message) from None
-    except ValueError:
-        message = "the port in the server's URL is not a number from 0 to 65535"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(message)
+    host = parts.hostname
     if not host or re.search(r"[\s/\\@]", host):
         message = "the server's URL names no host; it looks like https://xo.example.org"
         raise ConfigurationError(message)
@@ -100,6 +99,16 @@ def parse_url(text: str) -> tuple[Address, Credentials]:
     else:
         credentials = Credentials()
     return Address(origin, base), credentials
+
+
+def _split(text: str) -> tuple[SplitResult | None, int | None]:
+    """Split a URL; None when that fails. Not raised from here: the error would carry what may be a password."""
+    try:
+        text.encode()
+        parts = urlsplit(text)
+        return parts, parts.port
+    except ValueError:
+        return None, None
 
 
 def parse_fingerprint(text: str) -> bytes:

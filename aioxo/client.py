@@ -65,7 +65,7 @@ def connect(
     """Return a client for one server, to be entered with ``async with``; nothing is sent before that.
 
     What is left out is looked up in the environment: XOA_URL, XOA_TOKEN, XOA_USER or XOA_USERNAME, XOA_PASSWORD,
-    XOA_INSECURE, then the same names with XO_.
+    XOA_INSECURE, then the same names with ``XO_``.
 
     Args:
         url: the server's address; http, https, ws, wss or a bare host name (then https), with or without a base path.

@@ -224,7 +224,7 @@ class Feed:
         params = notification.params
         kind = params.get("type") if type(params) is dict else None
         items = params.get("items") if type(params) is dict else None
-        if type(items) is not dict or kind not in {"enter", "exit"}:
+        if type(items) is not dict or type(kind) is not str or kind not in {"enter", "exit"}:
             self.malformed(ProtocolError(f"a notification of changes is not one: {excerpt(str(params))}"))
         elif kind == "enter":
             for object_id, record in items.items():

@@ -11,6 +11,7 @@ the 404 of a route it does not have.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -171,15 +172,18 @@ class Rest:
 
     def _follow(self, response: Response, name: str, *, resendable: bool) -> tuple[str, str]:
         location = response.headers.get("Location", "")
-        parts = urlsplit(location)
+        try:
+            parts = urlsplit(location)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme or parts.netloc:
-            message = (
-                f"{name}: the server redirects to {parts.scheme}://{parts.netloc}; use that address if it is yours"
-            )
+            host = excerpt(f"{parts.scheme}://{parts.netloc}")
+            message = f"{name}: the server redirects to {host}; use that address if it is yours"
             raise NotXenOrchestra(message)
         # The server does not know of a base path that a proxy put in front of it.
-        if response.status not in {307, 308} or not parts.path.startswith(ROOT + "/") or not resendable:
-            message = f"{name}: redirected to {excerpt(parts.path)}; this address is not, or not only, Xen Orchestra's"
+        within = parts.path.startswith(ROOT + "/") and location.isprintable()
+        if response.status not in {307, 308} or not within or not resendable:
+            message = f"{name}: redirected to {excerpt(location)}; this address is not, or not only, Xen Orchestra's"
             raise NotXenOrchestra(message)
         return parts.path, parts.query
 
@@ -244,9 +248,8 @@ class RecordStream:
         self._response: Response | None = None
         self._parser = RecordParser()
         self._batch: Iterator[Any] = iter(())
-        self._started = False
         self._ended = False
-        self._rename = False
+        self._rename: bool | None = None  # not known before the first record
 
     def __repr__(self) -> str:
         state = "new" if self._response is None else "ended" if self._ended else "open"
@@ -300,17 +303,20 @@ class RecordStream:
         else:
             self._ended = True
             records = self._parser.finish()
-        if not self._started and records:
-            self._started = True
+        if self._rename is None and (first := list(islice(records, 1))):
             # XO 5.67 called the link `url`; that name is a field of its own elsewhere, hence the look at its value.
-            first = records[0]
             self._rename = (
-                type(first) is dict and "href" not in first and str(first.get("url", "")).startswith(ROOT + "/")
+                type(first[0]) is dict
+                and "href" not in first[0]
+                and str(first[0].get("url", "")).startswith(ROOT + "/")
             )
-        if self._rename:
-            for record in records:
-                record["href"] = record.pop("url", None)
-        self._batch = iter(records)
+            records = chain(first, records)
+        self._batch = map(_with_href, records) if self._rename else records
+
+
+def _with_href(record: dict[str, Any]) -> dict[str, Any]:
+    record["href"] = record.pop("url", None)
+    return record
 
 
 async def _refusal(response: Response, name: str) -> Exception:
@@ -341,7 +347,7 @@ def _decode(data: bytes, response: Response, name: str) -> Any:
         raise NotXenOrchestra(message)
     if kind == "application/x-ndjson":
         parser = RecordParser()
-        records = parser.feed(data) + parser.finish()
+        records = [*parser.feed(data), *parser.finish()]
         if parser.fault is not None:
             raise parser.fault
         return records

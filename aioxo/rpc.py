@@ -51,6 +51,9 @@ logger = logging.getLogger("aioxo.rpc")
 
 #: Seconds a connection must have lived for the next delay to start small again.
 HEALTHY: Final = 10.0
+#: Notifications handed out before the subscribers' tasks get a turn. Without turns, all that the socket held is decoded
+#: before the first of it is looked at, and the garbage collector goes through it again and again.
+BURST: Final = 16
 #: What another attempt cannot mend.
 FATAL: Final = (AuthenticationError, ConfigurationError, NotXenOrchestra, TLSError)
 
@@ -228,7 +231,9 @@ class Connection:
         except TimeoutError as error:
             if isinstance(error, XOError):
                 raise
-            message = f"{self._session.address}: no connection within {limit} s; {self._last_error or 'still trying'}"
+            # The server ignores an upgrade at any other path, so silence is how a wrong one shows.
+            reason = self._last_error or "the websocket is not answered; is the address right, path included?"
+            message = f"{self._session.address}: no connection within {limit} s; {reason}"
             raise CannotConnect(message) from self._last_error
         finally:
             self._wanted -= 1
@@ -305,6 +310,8 @@ class Connection:
                     self.notifications += 1
                     for listener in self._listeners:
                         listener.notified(received)
+                    if self.notifications % BURST == 0:
+                        await asyncio.sleep(0)
                 else:
                     self._dispatch(link, received)
         except ConnectionLost as error:

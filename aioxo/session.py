@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import multidict
 import yarl
 
 from ._version import __version__
@@ -31,6 +33,7 @@ from .errors import (
     Timeout,
     TLSError,
     XOError,
+    excerpt,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ KEEP_ALIVE: Final = 4.0
 BODY_LIMIT: Final = 256 * 2**20
 #: Seconds of silence after which a websocket is pinged; half as many more without an answer end it.
 PING_INTERVAL: Final = 20.0
+#: What would end the request line, or the request.
+_UNSENDABLE: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 class Response:
@@ -152,14 +157,15 @@ class WebSocket:
         if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
             data: bytes = message.data
             return data
-        code = self._socket.close_code
         error = message.data if message.type is aiohttp.WSMsgType.ERROR else self._socket.exception()
         if isinstance(error, aiohttp.WebSocketError):
             reason = f"it broke the websocket protocol ({error})"
         elif isinstance(error, TimeoutError):
             reason = f"no answer to a ping within {PING_INTERVAL / 2:g} s"
         elif message.type is aiohttp.WSMsgType.CLOSE:
-            # The server closes without a code when the token has expired or the user was deleted.
+            # The server closes without a code when the token has expired or the user was deleted. The frame's own code:
+            # the socket's is by now that of the goodbye.
+            code = message.data
             reason = (
                 f"the server closed it{f' with code {code}' if code else ' without a reason; has the token expired?'}"
             )
@@ -183,6 +189,7 @@ class Session:
         self._connections = connections
         self._client: aiohttp.ClientSession | None = None
         self._where = str(address)
+        self._answered = False  # until something has, the scheme may be the wrong one
 
     def __repr__(self) -> str:
         return f"<Session {self._where} {'closed' if self._client is None else 'open'}>"
@@ -263,13 +270,18 @@ class Session:
             ConnectionLost: the connection ended before the headers came.
             Timeout: a limit passed.
             NotXenOrchestra: what answers does not speak HTTP.
+            ConfigurationError: the path holds what none can hold; nothing was sent.
         """
         client = self._require_client()
         where = f"{method} {self.address}{path}"
+        if _UNSENDABLE.search(path) or _UNSENDABLE.search(query):
+            message = f"{excerpt(where)}: a path holds neither spaces nor control characters; percent-encode them"
+            raise ConfigurationError(message)
         url = yarl.URL(self.address.http(path) + (f"?{query}" if query else ""), encoded=True)
         with self._errors(where, answer_timeout):
             async with asyncio.timeout(answer_timeout):
                 response = await client.request(method, url, headers=headers, data=body, allow_redirects=False)
+        self._answered = True
         try:
             yield Response(response, where, read_timeout)
         finally:
@@ -326,6 +338,7 @@ class Session:
             message = f"{where}: the answer is no websocket (status {error.status}); is this Xen Orchestra's address?"
             raise NotXenOrchestra(message) from error
         except aiohttp.ClientResponseError as error:
+            self._strip(error)
             message = f"{where}: what answers does not speak HTTP; is it https:// that is meant?"
             raise NotXenOrchestra(message) from error
         except aiohttp.ConnectionTimeoutError as error:
@@ -339,7 +352,15 @@ class Session:
             raise ConfigurationError(message) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             message = f"{where}: the connection was lost before an answer came"
+            if not self._answered and self.address.origin.startswith("http:"):
+                message += "; a server that wants TLS here has an address with https://"
             raise ConnectionLost(message, sent=True) from error
+
+    def _strip(self, error: aiohttp.ClientResponseError) -> None:
+        """Take out of aiohttp's error what was sent: the headers, with the token, and the URL, which may be one too."""
+        nothing = multidict.CIMultiDictProxy(multidict.CIMultiDict[str]())
+        error.request_info = aiohttp.RequestInfo(yarl.URL(self._where), error.request_info.method, nothing)
+        error.args = (error.request_info, error.history)
 
     def _describe_tls(self, error: Exception) -> str:
         cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["ByteSink", "Destination", "ExportStream", "ProgressCallback", "Source", "download", "open_source", "upload"]
 
 #: Bytes handed to the worker thread at once.
-BATCH: Final = 2**20
+BATCH: Final = 2**19
 #: Bytes compared at once when looking for zeroes to leave out; a multiple of every file system's block in use.
 HOLE: Final = 64 * 2**10
 #: Least seconds between two calls of a progress callback.
@@ -254,20 +254,21 @@ class _FileSink:
         self._file: IO[bytes] | None = None
 
     def open(self) -> None:
-        if self.path.is_dir():
-            message = f"{self.path}: is a directory; name a file in it"
-            raise DestinationError(message, path=str(self.path))
         with self._errors():
+            if self.path.is_dir():
+                message = f"{self.path}: is a directory; name a file in it"
+                raise DestinationError(message, path=str(self.path))
             self._file = self._partial.open("xb", buffering=0)
 
     def write(self, batch: list[bytes]) -> None:
         assert self._file is not None
         with self._errors():
-            data = b"".join(batch) if len(batch) > 1 else batch[0]
-            if self._sparse:
-                self._write_sparse(data)
-            else:
-                self._write_all(data)
+            # Not joined: a copy costs, and so does one large write, for which some file systems take large pages.
+            for data in batch:
+                if self._sparse:
+                    self._write_sparse(data)
+                else:
+                    self._write_all(data)
 
     def _write_all(self, data: bytes | memoryview) -> None:
         assert self._file is not None
@@ -420,7 +421,12 @@ async def open_source(source: Source, size: int | None) -> OpenSource:
         if str(source).startswith(("http://", "https://")):
             message = "importing from a URL is not there yet; download it first and import the file"
             raise ConfigurationError(message)
-        return await asyncio.to_thread(_open_file, Path(source), size)
+        opening = asyncio.get_running_loop().run_in_executor(None, _open_file, Path(source), size)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await _abandoned(opening)
+            raise
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         _agree(size, len(data))
@@ -441,6 +447,15 @@ async def open_source(source: Source, size: int | None) -> OpenSource:
 
 
 _SNIFFED: Final = 512
+
+
+async def _abandoned(opening: asyncio.Future[OpenSource]) -> None:
+    """Close a file that nobody waits for any more, once it is open."""
+    try:
+        await _settled(opening)
+    finally:
+        if opening.exception() is None:
+            await opening.result().aclose()
 
 
 def _agree(declared: int | None, actual: int) -> None:
@@ -488,9 +503,11 @@ class _FileReader:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        if self._reading is not None:
-            await _settled(self._reading)
-        self._file.close()
+        try:
+            if self._reading is not None:
+                await _settled(self._reading)
+        finally:
+            self._file.close()
 
 
 class _Pieces:

@@ -22,6 +22,8 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 default_role = "literal"
 napoleon_google_docstring = True
 napoleon_use_rtype = False
+# As fields of the class, not as descriptions of their own that would stand beside those of properties.
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"aioxo {release}"

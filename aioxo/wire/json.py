@@ -31,12 +31,12 @@ def loads(data: bytes | str) -> Any:
         if not _may_hold_lone_surrogate(data):
             raise
         try:
-            value = json.loads(data, parse_constant=_refuse_constant)
+            value = _without_surrogates(json.loads(data, parse_constant=_refuse_constant))
         except (ValueError, RecursionError):
             value = _INVALID
         if value is _INVALID:
             raise
-        return _without_surrogates(value)
+        return value
 
 
 _INVALID = object()

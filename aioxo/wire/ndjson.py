@@ -10,11 +10,14 @@ the caller raises it after having passed those records on.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aioxo.errors import InvalidRecord, ProtocolError
 
 from .json import JSONDecodeError, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["LINE_LIMIT", "RecordParser"]
 
@@ -36,54 +39,46 @@ class RecordParser:
         self._tail: list[bytes] = []
         self._tail_size = 0
 
-    def feed(self, data: bytes) -> list[Any]:
-        """Return the records that `data` completes; blank lines are skipped, as xo.getAllObjects sends some."""
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Return the records that `data` completes, to be taken before the next piece; blank lines are skipped."""
         if self.fault is not None:
-            return []
+            return iter(())
         head, newline, tail = data.rpartition(b"\n")
+        lines: list[bytes] = []
         if newline:
             if self._tail:
                 self._tail.append(head)
                 head = b"".join(self._tail)
                 self._tail.clear()
                 self._tail_size = 0
-            records = self._decode(head.split(b"\n"))
-        else:
-            records = []
+            lines = head.split(b"\n")
+        first, self._lines_before = self._lines_before + 1, self._lines_before + len(lines)
         if tail:
             self._tail.append(tail)
             self._tail_size += len(tail)
-            if self._tail_size > self._line_limit and self.fault is None:
+            if self._tail_size > self._line_limit:
                 self.fault = ProtocolError(
                     f"line {self._lines_before + 1} of the stream is longer than {self._line_limit} bytes"
                 )
-        return records
+        return self._decode(lines, first)
 
-    def finish(self) -> list[Any]:
+    def finish(self) -> Iterator[Any]:
         """Take the end of the body: return the last record when it had no newline; half a record sets `fault`."""
         if self.fault is not None or not self._tail:
-            return []
+            return iter(())
         line = b"".join(self._tail)
         self._tail.clear()
-        return self._decode([line])
+        return self._decode([line], self._lines_before + 1)
 
-    def _decode(self, lines: list[bytes]) -> list[Any]:
-        try:
-            records = list(map(loads, filter(None, lines)))
-        except JSONDecodeError:
-            return self._decode_up_to_fault(lines)
-        self._lines_before += len(lines)
-        return records
-
-    def _decode_up_to_fault(self, lines: list[bytes]) -> list[Any]:
-        records = []
-        for line in lines:
-            self._lines_before += 1
-            if not line.strip():
+    def _decode(self, lines: list[bytes], first: int) -> Iterator[Any]:
+        for number, line in enumerate(lines, first):
+            if not line:
                 continue
             try:
-                records.append(loads(line))
+                record = loads(line)
             except JSONDecodeError as error:
-                self.fault = InvalidRecord(error.msg, line_number=self._lines_before, line=line)
-                break
-        return records
+                if not line.strip():
+                    continue
+                self.fault = InvalidRecord(error.msg, line_number=number, line=line)
+                return
+            yield record

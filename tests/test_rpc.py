@@ -1,0 +1,591 @@
+"""The websocket: calls and their three ends, notifications, and being healed when it is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aioxo
+from aioxo import ConnectionState
+from aioxo.backoff import Backoff
+from aioxo.models import Timeouts
+
+from .cancellation import cancelled_at_every_await
+from .peers import TOKEN, FakeServer, WebSocketPeer, all_enter, json_answer, server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+AT_ONCE = Backoff(first=1e-6, limit=1e-6)
+
+
+@contextlib.asynccontextmanager
+async def connected(peer: FakeServer, **options: Any) -> AsyncIterator[aioxo.Client]:
+    async with aioxo.connect(peer.url, **({"token": TOKEN} | options)) as xo:
+        xo.connection._backoff = AT_ONCE
+        yield xo
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[FakeServer]:
+    async with server() as running:
+        yield running
+
+
+@pytest.fixture
+async def xo(peer: FakeServer) -> AsyncIterator[aioxo.Client]:
+    async with connected(peer) as client:
+        yield client
+
+
+# Calls.
+
+
+async def test_the_websocket_is_opened_by_the_first_call(peer: FakeServer, xo: aioxo.Client) -> None:
+    assert xo.connection.state == "closed"
+    assert peer.sign_ins == []
+    assert await xo.call("echo", id="a", name_label="é") == {"id": "a", "name_label": "é"}
+    assert xo.connection.state == "open"
+    assert peer.sign_ins == [{"token": TOKEN}]
+    assert (xo.connection.connections, xo.connection.calls) == (1, 1)
+
+
+async def test_replies_out_of_order(peer: FakeServer, xo: aioxo.Client) -> None:
+    held: list[dict[str, Any]] = []
+
+    async def hold(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        held.append(call)
+        if len(held) == 3:
+            for other in reversed(held):
+                await socket.say(id=other["id"], result=other["params"]["n"])
+
+    peer.methods["hold"] = hold
+    assert await asyncio.gather(*(xo.call("hold", n=n) for n in range(3))) == [0, 1, 2]
+
+
+async def test_notifications_before_the_reply_to_the_sign_in(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def sign_in(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        for name in "ab":
+            await socket.send(all_enter(**{name: {"type": "VM", "id": name}}))
+        await socket.send("{not JSON")
+        await peer._sign_in(socket, call)
+
+    peer.sign_in = sign_in
+    assert await xo.call("echo") == {}
+    assert xo.connection.notifications == 2
+    assert xo.connection.malformed == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "data", "kind"),
+    [
+        (-32601, "method not found: vm.fly", "vm.fly", aioxo.MethodNotFound),
+        (10, "invalid parameters", {"errors": [{"instancePath": "/id", "message": "must be string"}]},
+         aioxo.InvalidParameters),
+        (1, "no such VM a", {"id": "a", "type": "VM"}, aioxo.NotFound),
+        (2, "not enough permissions", None, aioxo.Unauthorized),
+        (-32000, "unknown error from the peer", None, aioxo.ApiError),
+    ],
+)  # fmt: skip
+async def test_refused_calls(
+    peer: FakeServer, xo: aioxo.Client, code: int, message: str, data: Any, kind: type[aioxo.ApiError]
+) -> None:
+    peer.refuses("vm.fly", code, message, data)
+    with pytest.raises(kind, match=message) as raised:
+        await xo.call("vm.fly", id=1)
+    assert type(raised.value) is kind
+    assert isinstance(raised.value, aioxo.ApiError)
+    assert (raised.value.code, raised.value.data) == (code, data)
+    assert "vm.fly" in str(raised.value)
+    assert await xo.call("echo") == {}
+
+
+async def test_a_call_that_json_cannot_say(peer: FakeServer, xo: aioxo.Client) -> None:
+    with pytest.raises(TypeError):
+        await xo.call("echo", bad=object())
+    assert await xo.call("echo") == {}
+
+
+async def test_a_call_without_a_reply(peer: FakeServer, xo: aioxo.Client) -> None:
+    peer.ignores("slow")
+    with pytest.raises(aioxo.Timeout, match=r"slow: no reply within 0\.05 s; the call may still") as raised:
+        await xo.call("slow", call_timeout=0.05)
+    assert (raised.value.limit, raised.value.seconds) == ("call", 0.05)
+
+
+@pytest.mark.parametrize("leaving", ["cancel", "timeout"])
+async def test_a_reply_that_comes_late_surprises_nobody(peer: FakeServer, xo: aioxo.Client, leaving: str) -> None:
+    peer.ignores("slow")
+    calling = asyncio.ensure_future(xo.call("slow", call_timeout=None if leaving == "cancel" else 0.02))
+    await peer.called()
+    if leaving == "cancel":
+        calling.cancel()
+    with pytest.raises((asyncio.CancelledError, aioxo.Timeout)):
+        await calling
+    await peer.sockets[0].say(id=peer.calls[0]["id"], result="late")
+    assert await xo.call("echo", a=1) == {"a": 1}
+    assert xo.connection.malformed == 0
+
+
+MALFORMED = [
+    b"{",
+    b"",
+    b"null",
+    b"7",
+    b"\xff\xfe\xfd",
+    b'{"id": 424242, "result": 1}',
+    b'{"id": "x", "result": 1}',
+    b'{"id": null, "error": {"code": 1, "message": "x"}}',
+    b'{"jsonrpc": "2.0"}',
+    b'{"method": 5}',
+    b'{"method": "all", "id": 1}',
+    b'[{"id": 1, "result": 1}]',
+    b"[" * 600 + rb'"\ud800"' + b"]" * 600,
+]
+
+
+@pytest.mark.parametrize("message", MALFORMED, ids=lambda message: repr(message[:20]))
+async def test_malformed_messages_are_counted_and_end_nothing(
+    peer: FakeServer, xo: aioxo.Client, message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        await socket.send(message)
+        await socket.send(message, opcode=2)
+        await socket.say(id=call["id"], result="right")
+
+    peer.methods["odd"] = answer
+    async with xo.notifications() as raw:
+        with caplog.at_level(logging.DEBUG, "aioxo.rpc"):
+            assert await xo.call("odd") == "right"
+        assert xo.connection.malformed == 2
+        assert await raw.receive() == await raw.receive() == aioxo.Gap("malformed")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG"]
+    assert xo.connection.connections == 1
+
+
+async def test_binary_zeroes_are_what_a_batch_gets(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def answer(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        await socket.send(b"\x00\x00", opcode=2)
+        await socket.say(id=call["id"], result=1)
+        await socket.say(id=call["id"], result=2)
+
+    peer.methods["batch"] = answer
+    assert await xo.call("batch") == 1
+    assert await xo.call("echo") == {}
+    assert xo.connection.malformed == 2
+
+
+async def test_a_lone_surrogate_costs_neither_call_nor_connection(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def answer(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        await socket.send(f'{{"id": {call["id"]}, "result": "a\\ud800b"}}')
+
+    peer.methods["name"] = answer
+    assert await xo.call("name") == "a\ufffdb"
+    assert xo.connection.malformed == 0
+
+
+async def test_the_methods_of_this_server(peer: FakeServer, xo: aioxo.Client) -> None:
+    peer.returns(
+        "system.getMethodsInfo",
+        {
+            "vm.set": {"description": "changes", "params": {"id": {"type": "string"}}},
+            "server.add": {"permission": "admin"},
+            "session.signIn": {"permission": None, "params": None},
+            "odd": None,
+        },
+    )
+    methods = await xo.methods()
+    assert methods["vm.set"] == aioxo.MethodInfo("vm.set", "changes", {"id": {"type": "string"}}, "user")
+    assert [methods[name].permission for name in ("server.add", "session.signIn", "odd")] == ["admin", "none", "user"]
+    peer.returns("system.getMethodsInfo", [])
+    with pytest.raises(aioxo.ProtocolError, match="not an object"):
+        await xo.methods()
+
+
+# The end of a connection.
+
+
+@pytest.mark.parametrize("ending", ["close", "reset", "end"])
+async def test_calls_under_way_when_the_connection_ends(peer: FakeServer, xo: aioxo.Client, ending: str) -> None:
+    async def die(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        if ending == "close":
+            await socket.close()
+            await socket.closed()
+        elif ending == "reset":
+            socket.line.reset()
+        raise EOFError
+
+    peer.ignores("slow")
+    peer.methods["die"] = die
+    waiting = [asyncio.ensure_future(xo.call("slow")) for _ in range(3)]
+    await peer.called(3)
+    with pytest.raises(aioxo.ConnectionLost) as raised:
+        await xo.call("die")
+    assert type(raised.value) is aioxo.ConnectionLost
+    assert raised.value.sent is True
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, aioxo.ConnectionLost) and outcome.sent for outcome in outcomes)
+    # Nobody listens: the next call makes a connection, and no task was busy before.
+    assert xo.connection.state in {ConnectionState.CLOSED, ConnectionState.OPEN, ConnectionState.CONNECTING}
+    assert await xo.call("echo", again=True) == {"again": True}
+    assert xo.connection.connections == 2
+
+
+async def test_a_call_on_a_connection_that_is_known_to_be_lost_was_not_sent(peer: FakeServer, xo: aioxo.Client) -> None:
+    await xo.call("echo")
+    link = await xo.connection._link()
+    link.fail(aioxo.ConnectionLost("gone", sent=True))
+    with pytest.raises(aioxo.ConnectionLost, match="gone") as raised:
+        await link.call("echo", {}, None)
+    assert raised.value.sent is False
+    assert len(peer.calls) == 1
+
+
+async def test_without_a_listener_no_connection_is_made_until_it_is_needed(peer: FakeServer, xo: aioxo.Client) -> None:
+    await xo.call("echo")
+    owner = xo.connection._owner
+    assert owner is not None
+    peer.sockets[0].line.reset()
+    await asyncio.wait([owner])
+    assert xo.connection.state is ConnectionState.CLOSED
+    assert len(peer.sign_ins) == 1
+    await xo.call("echo")
+    assert len(peer.sign_ins) == 2
+
+
+async def test_with_a_listener_it_is_made_anew(peer: FakeServer, xo: aioxo.Client) -> None:
+    async with xo.notifications() as raw:
+        for count in range(1, 4):
+            await peer.signed_in()
+            await peer.broadcast(json.dumps({"method": "all", "params": count}))
+            assert await raw.receive() == aioxo.Notification("all", count)
+            peer.sockets[0].line.reset()
+            assert await raw.receive() == aioxo.Gap("disconnected")
+            await xo.connection.open()
+            assert xo.connection.connections == count + 1
+    assert len(peer.sign_ins) == 4
+
+
+async def test_one_reconnect_however_many_wait(peer: FakeServer, xo: aioxo.Client) -> None:
+    async with xo.notifications() as raw:
+        peer.sockets[0].line.reset()
+        assert await raw.receive() == aioxo.Gap("disconnected")
+        await asyncio.gather(*(xo.call("echo") for _ in range(50)))
+    assert len(peer.sign_ins) == 2
+
+
+async def test_the_first_connection_is_made_once_for_all_who_ask(peer: FakeServer, xo: aioxo.Client) -> None:
+    assert await asyncio.gather(*(xo.call("echo", n=n) for n in range(50))) == [{"n": n} for n in range(50)]
+    assert len(peer.sign_ins) == 1
+
+
+async def test_delays_grow_until_a_connection_has_lived(
+    peer: FakeServer, xo: aioxo.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    class Recording:
+        def delay(self, attempt: int, jitter: Any) -> float:
+            attempts.append(attempt)
+            return 0.0
+
+    xo.connection._backoff = Recording()  # type: ignore[assignment]
+    async with xo.notifications() as raw:
+        for healthy in (float("inf"), float("inf"), 0.0, float("inf")):
+            monkeypatch.setattr("aioxo.rpc.HEALTHY", healthy)
+            await xo.connection.open()
+            await peer.signed_in()
+            peer.sockets[-1].line.reset()
+            assert await raw.receive() == aioxo.Gap("disconnected")
+            await peer.wait_for(lambda: not peer.sockets)
+        await xo.connection.open()
+    assert attempts == [0, 1, 0, 1]
+
+
+async def test_passing_errors_are_tried_again(peer: FakeServer, xo: aioxo.Client) -> None:
+    refusals = 3
+
+    async def busy(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            # Two tries within 2 s get this, and a server that starts gets busy.
+            await socket.say(id=call["id"], error={"code": -32000, "message": "unknown error from the peer"})
+        else:
+            await peer._sign_in(socket, call)
+
+    async with xo.notifications() as raw:
+        peer.sign_in = busy
+        peer.sockets[0].line.reset()
+        assert await raw.receive() == aioxo.Gap("disconnected")
+        assert await xo.call("echo", a=1) == {"a": 1}
+        assert raw.pending == 0
+    assert len(peer.sign_ins) == 5
+
+
+async def test_fatal_errors_end_the_attempts_and_wake_everyone(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def refuse(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        await socket.say(id=call["id"], error={"code": 3, "message": "invalid credentials"})
+
+    async with xo.notifications() as first, xo.notifications() as second, xo.changes("VM") as third:
+        peer.sign_in = refuse
+        receiving = [asyncio.ensure_future(_drain(subscriber)) for subscriber in (first, second, third)]
+        peer.sockets[0].line.reset()
+        for outcome in await asyncio.gather(*receiving, return_exceptions=True):
+            assert isinstance(outcome, aioxo.AuthenticationError)
+        with pytest.raises(aioxo.AuthenticationError):
+            await xo.call("echo")
+    assert xo.connection.state is ConnectionState.CLOSED
+    # Not fatal for ever: with the server mended, whoever asks gets a connection.
+    peer.sign_in = peer._sign_in
+    assert await xo.call("echo") == {}
+
+
+async def _drain(subscriber: Any) -> None:
+    async for item in subscriber:
+        assert item == aioxo.Gap("disconnected")
+
+
+async def test_the_first_attempt_is_not_repeated(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def busy(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        await socket.say(id=call["id"], error={"code": -32000, "message": "unknown error from the peer"})
+
+    peer.sign_in = busy
+    outcomes = await asyncio.gather(*(xo.call("echo") for _ in range(5)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {aioxo.ApiError}
+    assert len(peer.sign_ins) == 1
+
+
+async def test_no_reply_to_the_sign_in(peer: FakeServer) -> None:
+    async def silence(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        pass
+
+    peer.sign_in = silence
+    async with connected(peer, timeouts=Timeouts(connect=0.1, close=1)) as xo:
+        with pytest.raises((aioxo.Timeout, aioxo.CannotConnect), match=r"within 0\.1 s") as raised:
+            await xo.call("echo")
+        if isinstance(raised.value, aioxo.ConnectionLost):
+            assert raised.value.sent is False
+
+
+async def test_callers_wait_no_longer_than_the_connect_limit(peer: FakeServer) -> None:
+    async with connected(peer, timeouts=Timeouts(connect=0.1, close=1)) as xo, xo.notifications() as raw:
+
+        async def busy(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+            await socket.say(id=call["id"], error={"code": -32000, "message": "too early"})
+
+        peer.sign_in = busy
+        xo.connection._backoff = Backoff(first=0.01, limit=0.01)
+        peer.sockets[0].line.reset()
+        assert await raw.receive() == aioxo.Gap("disconnected")
+        with pytest.raises(aioxo.CannotConnect, match=r"no connection within 0\.1 s; .*too early") as raised:
+            await xo.call("echo")
+        assert raised.value.sent is False
+
+
+async def test_closing_wakes_everyone(peer: FakeServer) -> None:
+    async with connected(peer) as xo:
+        peer.ignores("slow")
+        calling = asyncio.ensure_future(xo.call("slow"))
+        async with xo.notifications() as raw:
+            listening = asyncio.ensure_future(anext(raw, "over"))
+            await peer.called()
+            await xo.close()
+            with pytest.raises(aioxo.ConnectionLost) as raised:
+                await calling
+            assert raised.value.sent is True
+            # The cut is told before the end.
+            assert await listening in {"over", aioxo.Gap("disconnected")}
+            assert [item async for item in raw] == []
+        with pytest.raises(aioxo.ConfigurationError, match="was closed"):
+            await xo.call("echo")
+        await xo.close()
+
+
+async def test_closing_while_connecting(peer: FakeServer) -> None:
+    async def silence(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        pass
+
+    peer.sign_in = silence
+    async with connected(peer) as xo:
+        calling = asyncio.ensure_future(xo.call("echo"))
+        await peer.wait_for(lambda: bool(peer.sign_ins))
+        await xo.close()
+        with pytest.raises(aioxo.ConnectionLost, match="closed") as raised:
+            await calling
+        assert raised.value.sent is False
+
+
+async def test_closing_while_waiting_for_the_next_attempt(peer: FakeServer) -> None:
+    async with connected(peer) as xo, xo.notifications() as raw:
+        xo.connection._backoff = Backoff(first=1000, limit=1000)
+        peer.sockets[0].line.reset()
+        assert await raw.receive() == aioxo.Gap("disconnected")
+        calling = asyncio.ensure_future(xo.call("echo"))
+        await asyncio.sleep(0)
+        assert xo.connection.state is ConnectionState.WAITING
+        assert "waiting" in repr(xo)
+        await xo.close()
+        with pytest.raises(aioxo.ConnectionLost, match="closed"):
+            await calling
+
+
+# Signing in with a password.
+
+
+@pytest.mark.parametrize("knows_description", [True, False])
+async def test_a_password_is_swapped_for_a_token(peer: FakeServer, knows_description: bool) -> None:
+    async def create(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        if "description" in call["params"] and not knows_description:
+            await socket.say(id=call["id"], error={"code": 10, "message": "invalid parameters"})
+        else:
+            await socket.say(id=call["id"], result=TOKEN)
+
+    peer.methods["token.create"] = create
+    peer.returns("token.deleteOwn", True)
+    async with connected(peer, username="admin", password="pass:word", otp="123456", token=None) as xo:
+        assert peer.sign_ins == [{"email": "admin", "password": "pass:word", "otp": "123456"}]
+        assert peer.requests[-1].header("Cookie") == f"authenticationToken={TOKEN}"
+        assert peer.requests[-1].header("Authorization") is None
+        # The password is used once, and so is a one-time code: the next connection signs in by token.
+        owner = xo.connection._owner
+        assert owner is not None
+        peer.sockets[0].line.reset()
+        await asyncio.wait([owner])
+        await xo.call("echo")
+        assert peer.sign_ins[-1] == {"token": TOKEN}
+    assert peer.calls[-1]["method"] == "token.deleteOwn"
+    assert peer.calls[-1]["params"] == {"tokens": [TOKEN]}
+
+
+async def test_a_wrong_password(peer: FakeServer) -> None:
+    with pytest.raises(aioxo.AuthenticationError, match="check the token, or the user, password") as raised:
+        async with aioxo.connect(peer.url, username="admin", password="wr0ng"):
+            pytest.fail("signed in")
+    assert "wr0ng" not in repr(raised.value)
+    assert peer.calls == []
+
+
+async def test_a_token_that_cannot_be_deleted_keeps_nobody_from_closing(peer: FakeServer) -> None:
+    peer.returns("token.create", TOKEN)
+    peer.ignores("token.deleteOwn")
+    async with connected(peer, username="admin", password="pass:word", token=None, timeouts=Timeouts(close=0.05)) as xo:
+        assert xo.url == peer.url
+    assert peer.calls[-1]["method"] == "token.deleteOwn"
+
+
+async def test_a_token_given_by_the_caller_is_not_deleted(peer: FakeServer) -> None:
+    async with connected(peer) as xo:
+        await xo.call("echo")
+    assert [call["method"] for call in peer.calls] == ["echo"]
+
+
+@pytest.mark.parametrize("answer", [None, 5, {"token": "x"}])
+async def test_a_token_that_is_none(peer: FakeServer, answer: object) -> None:
+    peer.returns("token.create", answer)
+    with pytest.raises(aioxo.ProtocolError, match="not a token"):
+        async with aioxo.connect(peer.url, username="admin", password="pass:word"):
+            pytest.fail("signed in")
+
+
+async def test_a_token_made_before_the_probe_failed_is_deleted(peer: FakeServer) -> None:
+    peer.returns("token.create", TOKEN)
+    peer.returns("token.deleteOwn", True)
+    peer.routes["GET /rest/v0/pools"] = json_answer({"error": "no"}, 500)
+    with pytest.raises(aioxo.ApiError):
+        async with aioxo.connect(peer.url, username="admin", password="pass:word"):
+            pytest.fail("signed in")
+    assert peer.calls[-1]["params"] == {"tokens": [TOKEN]}
+
+
+# Slow and busy listeners.
+
+
+async def test_a_subscriber_calls_inside_its_loop(peer: FakeServer, xo: aioxo.Client) -> None:
+    async with xo.notifications() as raw:
+        for number in range(5):
+            await peer.broadcast(json.dumps({"method": "all", "params": number}))
+        for number in range(5):
+            assert await raw.receive() == aioxo.Notification("all", number)
+            assert await xo.call("echo", n=number) == {"n": number}
+
+
+async def test_a_stuck_subscriber_harms_nobody(peer: FakeServer, xo: aioxo.Client) -> None:
+    async with (
+        xo.notifications(buffer=2) as stuck,
+        xo.notifications(buffer=2, overflow="fail") as failing,
+        xo.notifications(buffer=100) as quick,
+    ):
+        for number in range(50):
+            await peer.broadcast(json.dumps({"method": "all", "params": number}))
+        assert [await quick.receive() for _ in range(50)] == [aioxo.Notification("all", n) for n in range(50)]
+        assert await xo.call("echo", a=1) == {"a": 1}
+        assert await stuck.receive() == aioxo.Gap("overflow", 48)
+        assert (await stuck.receive(), await stuck.receive()) == (
+            aioxo.Notification("all", 48),
+            aioxo.Notification("all", 49),
+        )
+        with pytest.raises(aioxo.Lagged):
+            await failing.receive()
+
+
+async def test_notifications_have_nothing_to_merge_by(xo: aioxo.Client) -> None:
+    with pytest.raises(aioxo.ConfigurationError, match="no key to merge by"):
+        xo.notifications(overflow="latest")  # type: ignore[arg-type]
+
+
+# Cancelling.
+
+
+async def test_a_call_cancelled_at_every_await(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def operation() -> None:
+        assert await xo.call("echo", a=1) == {"a": 1}
+
+    outcomes = [outcome async for outcome in cancelled_at_every_await(operation, operation)]
+    assert outcomes
+    assert set(map(type, outcomes)) == {asyncio.CancelledError}
+    assert xo.connection.connections == 1
+    assert (await xo.connection._link())._waiting == {}
+
+
+async def test_opening_cancelled_at_every_await(peer: FakeServer) -> None:
+    async def operation() -> None:
+        async with connected(peer) as xo:
+            await xo.connection.open()
+
+    async def check() -> None:
+        await peer.wait_for(lambda: not peer.sockets)
+
+    outcomes = [outcome async for outcome in cancelled_at_every_await(operation, check)]
+    assert set(map(type, outcomes)) == {asyncio.CancelledError}
+
+
+async def test_one_cancelled_caller_takes_the_connection_from_nobody(peer: FakeServer, xo: aioxo.Client) -> None:
+    first, second = (asyncio.ensure_future(xo.call("echo", n=n)) for n in (1, 2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == {"n": 2}
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_closing_cancelled_at_every_await(peer: FakeServer) -> None:
+    async def operation() -> None:
+        xo = aioxo.connect(peer.url, token=TOKEN)
+        try:
+            await xo.__aenter__()
+            await xo.call("echo")
+            await xo.close()
+        finally:
+            await xo.close()
+
+    async def check() -> None:
+        await peer.wait_for(lambda: not peer.sockets)
+
+    outcomes = [outcome async for outcome in cancelled_at_every_await(operation, check)]
+    assert set(map(type, outcomes)) <= {asyncio.CancelledError, type(None)}
