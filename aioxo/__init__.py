@@ -10,10 +10,14 @@
                 print(vm["name_label"])
 
 Everything public is here; the modules below are an order of layers, not an interface.
+
+`Client` and `connect` are imported when they are first used: they bring aiohttp, which takes longer to import than all
+the rest, and a filter, an error or the command line's help has no need of it.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .client import Client, connect
 from .errors import *  # noqa: F403 - the whole tree, which lists itself
 from .errors import __all__ as _errors
 from .feed import Changes, Notifications
@@ -24,6 +28,9 @@ from .rest import RecordStream
 from .rpc import Connection, ConnectionState
 from .tasks import Task
 from .transfers import ExportStream
+
+if TYPE_CHECKING:
+    from .client import Client, connect
 
 __all__ = [  # noqa: PLE0604 - strings, from a list that a test holds to be complete
     "Change",
@@ -49,3 +56,17 @@ __all__ = [  # noqa: PLE0604 - strings, from a list that a test holds to be comp
     "connect",
     *_errors,
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"Client", "connect"}:
+        from . import client  # noqa: PLC0415 - see the top
+
+        globals().update(Client=client.Client, connect=client.connect)
+        return globals()[name]
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -154,6 +154,11 @@ class Client:
         """The server's address, without credentials."""
         return str(self._session.address)
 
+    @property
+    def requests(self) -> int:
+        """REST requests sent so far; `connection` counts what the websocket does."""
+        return self._rest.sent
+
     async def __aenter__(self) -> Self:
         """Open the session and sign in.
 

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .errors import ApiError, ConfigurationError, ProtocolError, XOError, excerpt
+from .errors import ApiError, AuthenticationError, ConfigurationError, ProtocolError, XOError, excerpt
 from .hub import DROPPED, Overflow, Subscription
 from .models import Change, Gap, Notification
 
@@ -209,7 +209,7 @@ class Feed:
                 params = {"filter": None if filter is None else str(filter)}
                 async with self._rest.stream(f"/{collection}", params=params) as hrefs:
                     ids += [str(href).rpartition("/")[2] async for href in hrefs]
-            except ApiError as error:
+            except (ApiError, AuthenticationError) as error:
                 # An older server lacks some collections, and a user may lack the right to one: no reason to give up
                 # the feed, which needs neither.
                 logger.debug("%s cannot be listed: %s", collection, error)

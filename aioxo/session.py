@@ -48,8 +48,9 @@ logger = logging.getLogger("aioxo.session")
 
 #: Longest websocket message accepted, in bytes: adding 20,000 VMs was seen to come as one message of 68 MB.
 MESSAGE_LIMIT: Final = 160 * 2**20
-#: How much of a body aiohttp may hold before it stops reading from the socket, in bytes (it stops at twice this).
-READ_BUFFER: Final = 256 * 2**10
+#: How much of a body aiohttp may hold before it stops reading from the socket, in bytes (it stops at twice this). While
+#: a disk is written it fills up, and what is read then comes in large pieces: a quarter of the changes of threads.
+READ_BUFFER: Final = 2**20
 #: Idle connections are dropped before the server does so: its header says 5 s.
 KEEP_ALIVE: Final = 4.0
 #: Most of a body that is read into memory at once, in bytes; lists come as streams and are not bound by it.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["ByteSink", "Destination", "ExportStream", "ProgressCallback", "Source", "download", "open_source", "upload"]
 
 #: Bytes handed to the worker thread at once.
-BATCH: Final = 2**19
+BATCH: Final = 2**20
 #: Bytes compared at once when looking for zeroes to leave out; a multiple of every file system's block in use.
 HOLE: Final = 64 * 2**10
 #: Least seconds between two calls of a progress callback.

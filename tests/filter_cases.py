@@ -22,78 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-KEYS = (
-    "a",
-    "b",
-    "tags",
-    "power_state",
-    "CPUs",
-    "number",
-    "length",
-    "xo:backup:job",
-    "0",
-    "1",
-    "01",
-    "é",
-    "日本",
-    "a b",
-    "",
-)
+KEYS = (*"a b tags power_state CPUs number length xo:backup:job 0 1 01 é 日本".split(), "a b", "")
 STRINGS = (
-    "", "a", "Running", "running", "halted", "web-01", "192.168.1.1", "32", "132", "0x10", "1e2", " 5 ", "-5", "Infinity",
-    "5.0", "true", "null", "foo\nbar", "foo\n", "a\u2028b", "a\rb", "a/b", "a\\b", "a\\", 'say "x"', "a.b", "a*b", "(a)",
-    "ÀÉ", "àé", "Straße", "STRASSE", "İ", "ı", "ſ", "K", "ΑΣ", "ας", "日本", "😀", "a😀b", "\u00a0", "_x$", "aab", "abab",
-)  # fmt: skip
+    *"a Running running halted web-01 192.168.1.1 32 132 0x10 1e2 -5 Infinity 5.0 true null a/b a\\b a\\ a.b a*b".split(),
+    *"(a) _x$ aab abab ÀÉ àé Straße STRASSE İ \u0131 \u017f \u212a ΑΣ ας 日本 😀 a😀b".split(),
+    *("", " 5 ", "\u00a0", "foo\nbar", "foo\n", "a\u2028b", "a\rb", 'say "x"', "a b"),
+)
 NUMBERS = (0, 1, 2, 5, 16, 32, 100, -5, 1.5, -0.0, 1e21, 1e-7, 2**53, 2**53 + 1, 2**70, 1447698432)
-NUMBER_WORDS = (
-    "0",
-    "1",
-    "5",
-    "-5",
-    "32",
-    "1.5",
-    ".5",
-    "5.",
-    "0x10",
-    "0b101",
-    "0o17",
-    "1e2",
-    "1E2",
-    "Infinity",
-    "-0",
-    "00",
-)
-WORDS = (
-    "a",
-    "running",
-    "RUN",
-    "NaN",
-    "0x",
-    "1e",
-    "-",
-    ".",
-    "$",
-    "_x$",
-    "web",
-    "é",
-    "É",
-    "ß",
-    "ẞ",
-    "ſ",
-    "K",
-    "ΑΣ",
-    "İ",
-    "i",
-)
+NUMBER_WORDS = "0 1 5 -5 32 1.5 .5 5. 0x10 0b101 0o17 1e2 1E2 Infinity -0 00".split()
+WORDS = "a running RUN NaN 0x 1e - . $ _x$ web é É ß ẞ \u017f k K \u212a ΑΣ İ i".split()
 SPACES = ("", "", "", " ", " ", "  ", "\t", "\n", "\u00a0", "\ufeff", "\u2028")
 DAMAGE = '()|!<>=:?"/*\\ \n&,@+#ai5é日😀\u180e'
 RAW = frozenset("0123456789_-.$abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-REGEX_ATOMS = (
-    "a", "b", "Run", ".", r"\d", r"\w", r"\W", r"\s", r"\S", "[a-f]", "[^a]", "[]", "[^]", r"[\d.]", r"[\w-]", "é", "É", "ſ", "[À-ÿ]",
-    r"\.", r"\/", r"\\", r"\n", r"\x61", r"\u0061", r"\u{61}", r"\cJ", r"\0", "😀", "[😀]", "(a)", "(?:b|)", "(?=a)", "(?!b)", "(?<=a)",
-    "(?<!a|bb)", r"\b", r"\B", "]", "}", "{", "$", "^", "-", r"\-", r"[\b]", "(?<n>a|b)", "K", "ß", "σ",
-)  # fmt: skip
-QUANTIFIERS = ("", "", "", "", "*", "+", "?", "*?", "+?", "{2}", "{0,2}", "{1,}", "{,2}", "{1,2}?")
+RAW_LETTERS = "éÉ\u017f\u212a\u03c3ß"
+REGEX_ATOMS = r"""
+    a b Run . \d \w \W \s \S [a-f] [^a] [] [^] [\d.] [\w-] é É ſ K ß σ [À-ÿ] \. \/ \\ \n \x61 \u0061 \u{61} \cJ \0
+    😀 [😀] (a) (?:b|) (?=a) (?!b) (?<=a) (?<!a|bb) \b \B ] } { $ ^ - \- [\b] (?<n>a|b)
+""".split()  # noqa: RUF001 - letters that look or fold alike are the point
+QUANTIFIERS = ("", "", "", "", *"* + ? *? +? {2} {0,2} {1,} {,2} {1,2}?".split())
 
 
 class _Generator:
@@ -156,7 +102,7 @@ class _Generator:
             return self.random.choice(NUMBER_WORDS)
         text = self.text()
         if kind < 0.4:
-            pieces = "".join(character for character in text if character in RAW or character in "éÉſKσß")
+            pieces = "".join(character for character in text if character in RAW or character in RAW_LETTERS)
             cut = self.random.randint(0, len(pieces))
             return f"{pieces[:cut]}*{pieces[cut:]}"
         if kind < 0.6:
@@ -168,10 +114,8 @@ class _Generator:
         if self.random.random() < 0.3:
             source = "".join(f"\\{each}" if each in "\\^$.*+?()[]{}|/" else each for each in text)
             return f"/{self.random.choice(('', '^'))}{source}{self.random.choice(('', '$'))}/{flag}"
-        atoms = (
-            self.random.choice(REGEX_ATOMS) + self.random.choice(QUANTIFIERS)
-            for _ in range(self.random.randint(0, 3))
-        )  # fmt: skip
+        count = self.random.randint(0, 3)
+        atoms = (self.random.choice(REGEX_ATOMS) + self.random.choice(QUANTIFIERS) for _ in range(count))
         source = self.random.choice(("", "", "|")).join(atoms)
         if "(" in source and self.random.random() < 0.3:
             source += self.random.choice((r"\1", r"\k<n>", r"\2"))

@@ -6,6 +6,7 @@ the password is in it, in anything it hangs on to, or in what was logged on the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import traceback
@@ -232,8 +233,6 @@ def cuts(body: bytes, end: str) -> Handler:
             await received.wait()
             line.reset()
         raise EOFError
-
-    import asyncio
 
     received = asyncio.Event()
     answer.received = received  # type: ignore[attr-defined]

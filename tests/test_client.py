@@ -293,7 +293,7 @@ async def test_a_password_makes_a_token_that_is_gone_afterwards(simulator: Simul
 
 
 @pytest.mark.parametrize("secret", [{"token": "wrong"}, {"username": "admin@admin.net", "password": "wrong"}])
-async def test_wrong_credentials(simulator: Simulator, secret: dict[str, str]) -> None:
+async def test_wrong_credentials(simulator: Simulator, secret: dict[str, Any]) -> None:
     with pytest.raises(aioxo.AuthenticationError) as caught:
         async with aioxo.connect(simulator.url, **secret):
             pytest.fail("signed in")

@@ -33,14 +33,12 @@ class Tally:
     """What went over which transport, as this side saw it.
 
     Attributes:
-        requests: REST requests, those of the library for its own needs included.
         records: records that came as NDJSON.
         down: bytes of disk images received.
         up: bytes of disk images sent.
         changes: changes by kind.
     """
 
-    requests: int = 0
     records: int = 0
     down: int = 0
     up: int = 0
@@ -121,12 +119,14 @@ class Stage:
         gaps = count(kinds["gap"], "gap") if kinds["gap"] else "no gap"
         self.say(f"{count(total, 'change')} in {seconds:.1f} s: {by_kind}; {gaps}")
 
-    def summary(self, tally: Tally, *, connections: int, calls: int, notifications: int, seconds: float) -> None:
+    def summary(
+        self, tally: Tally, *, requests: int, connections: int, calls: int, notifications: int, seconds: float
+    ) -> None:
         """Say what went over which transport."""
         from rich.text import Text  # noqa: PLC0415 - only the demo needs it
 
         rows = [
-            ("REST", "requests", count(tally.requests)),
+            ("REST", "requests", count(requests)),
             ("NDJSON", "records, one by one", count(tally.records)),
             ("disk images", "received", f"{count(tally.down)} bytes ({size(tally.down)})"),
             ("", "sent", f"{count(tally.up)} bytes ({size(tally.up)})"),

@@ -302,9 +302,11 @@ class _Translator:
         if self.position == len(self.text):
             raise self.invalid("\\ at end of pattern")
         if self.names and self.accept("k"):
-            match = self.accept_match(_NAME) if self.accept("<") else None
-            if match is None:
+            if not self.accept("<"):
                 raise self.invalid("Invalid named reference")
+            match = self.accept_match(_NAME)
+            if match is None:
+                raise self.invalid("Invalid capture group name")
             if match[1] not in self.names:
                 self.unknown = True  # refused at the end: JavaScript first wants the rest to be right
                 return ""

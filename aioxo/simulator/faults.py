@@ -20,18 +20,18 @@ class Faults:
             more and keeps the connection, "short" ends the answer as if it were whole, "reset" cuts the connection.
         export_fault_at: that number of bytes, of the image and not of any encoding around it.
         slow_sign_in: seconds a sign-in takes.
-        close_on_call: a JSON-RPC method at whose call the websocket is cut, unanswered.
-        silent_on_call: a JSON-RPC method that is never answered.
+        ws_close_on_call: a JSON-RPC method at whose call the websocket is cut, unanswered.
+        ws_silent_on_call: a JSON-RPC method that is never answered.
         xapi_errors: XAPI method, such as "VM.start", to the code and parameters it fails with.
     """
 
     export_fault: ExportFault | None = None
     export_fault_at: int = 0
     slow_sign_in: float = 0.0
-    close_on_call: str | None = None
-    silent_on_call: str | None = None
+    ws_close_on_call: str | None = None
+    ws_silent_on_call: str | None = None
     xapi_errors: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _held: dict[str, asyncio.Event] = field(default_factory=dict)
+    _held: dict[str, asyncio.Event] = field(default_factory=dict, init=False, repr=False)
 
     def fail(self, method: str, code: str, *params: str) -> None:
         """Have the XAPI call `method` fail from now on, such as `fail("VDI.create", "SR_FULL", "1", "2")`."""

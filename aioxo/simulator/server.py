@@ -117,8 +117,10 @@ class Simulator:
         self.faults = Faults()
         self._churn = churn
         self._seed = seed
+        self._disk_size = disk_size
         self._address = (host, port)
         self._ssl_context = ssl_context
+        self._entered = False
         self._ticker: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
         self._port = port
@@ -187,7 +189,10 @@ class Simulator:
     # --- lifecycle
 
     async def __aenter__(self) -> Self:
-        """Listen; `OSError` when the address cannot be had."""
+        """Listen; `OSError` when the address cannot be had, `RuntimeError` the second time."""
+        if self._entered:
+            raise RuntimeError("a simulator runs once: make another one")
+        self._entered = True
         application = web.Application()
         application.router.add_route("*", "/{tail:.*}", self._dispatch)
         application.on_response_prepare.append(self._finish_head)
@@ -195,7 +200,7 @@ class Simulator:
             application,
             access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE,
+            keepalive_timeout=KEEP_ALIVE + 1,
             max_line_size=8 * MAXIMUM_HEAD,
             max_field_size=8 * MAXIMUM_HEAD,
             shutdown_timeout=1.0,
@@ -254,7 +259,7 @@ class Simulator:
     async def _tick(self) -> None:
         """Make the churn, in steps that keep the pace over any length of time."""
         rng = random.Random(f"{self._seed}/churn")
-        churn = Churn(rng, self.store.pool, disks=self.disks, clock=self.clock.time)
+        churn = Churn(rng, self.store.pool, disks=self.disks, clock=self.clock.time, disk_size=self._disk_size)
         loop = asyncio.get_running_loop()
         started, done = loop.time(), 0
         while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from aioxo.simulator.clock import Clock
 
 Record = dict[str, Any]
+logger = logging.getLogger(__name__)
 KEPT = 1000
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -131,10 +133,14 @@ class Tasks:
             result = await work()
         except asyncio.CancelledError:
             raise
-        except Exception as error:
-            failure = error if isinstance(error, Failure) else Failure(str(error))
+        except Failure as failure:
             self._finish(task_id, started, "failure", failure.serialised())
             raise
+        except Exception as error:
+            logger.exception("task %s failed", task_id)
+            failure = Failure(str(error))
+            self._finish(task_id, started, "failure", failure.serialised())
+            raise failure from error
         self._finish(task_id, started, "success", result)
         return result
 

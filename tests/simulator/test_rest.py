@@ -658,3 +658,27 @@ async def test_jobs_of_a_vm_and_privileges_of_nobody(sim: Simulator) -> None:
     assert (await get(sim, f"/users/{me}/acl-privileges")).json() == []
     schedule = next(iter(sim.records["schedules"]))
     assert (await send(sim, "POST", f"/schedules/{schedule}/actions/run?sync=true")).status == 204
+
+
+async def test_an_object_can_go_while_it_is_worked_on(sim: Simulator) -> None:
+    vm = halted(sim)
+    release = sim.faults.hold("VM.start")
+    task = (await send(sim, "POST", f"/vms/{vm['id']}/actions/start")).json()["taskId"]
+    assert (await send(sim, "DELETE", f"/vms/{vm['id']}")).status == 204
+    release.set()
+    result = (await wait(sim, task))["result"]
+    assert (result["code"], result["params"]) == ("HANDLE_INVALID", ["VM", vm["_xapiRef"]])
+    assert broken_links(sim.store.all()) == []
+
+
+async def test_mistakes_of_its_own_are_answered_and_logged(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    sim.store.put({"id": "odd", "type": "VM", "_xapiRef": "OpaqueRef:odd", "tags": None})
+    answer = await send(sim, "PUT", "/vms/odd/tags/x")
+    assert answer.status == 500
+    assert list(answer.json()) == ["error"]
+    task = (await send(sim, "POST", "/vms/odd/actions/pause")).json()["taskId"]
+    assert (await wait(sim, task))["status"] == "failure"
+    assert {record.name for record in caplog.records} == {
+        "aioxo.simulator.rest.door",
+        "aioxo.simulator.tasks",
+    }

@@ -457,11 +457,11 @@ async def test_a_vm_is_imported_by_url(sim: Simulator) -> None:
 
 
 async def test_faults_of_the_websocket(sim: Simulator) -> None:
-    sim.faults.silent_on_call = "system.getVersion"
+    sim.faults.ws_silent_on_call = "system.getVersion"
     async with websocket(sim) as socket:
         await socket.send(request("system.getVersion"))
         assert await socket.call("system.getServerVersion")
-        sim.faults.close_on_call = "system.listMethods"
+        sim.faults.ws_close_on_call = "system.listMethods"
         await socket.send(request("system.listMethods"))
         assert await socket.answer() in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
         assert socket.socket.close_code == 1006
@@ -479,3 +479,21 @@ async def test_closing_codes_are_echoed(sim: Simulator) -> None:
         async with websocket(sim) as socket:
             await socket.socket.close(code=code, message=b"bye")
             assert socket.socket.close_code == code
+
+
+async def test_mistakes_of_its_own_are_answered_and_logged(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    sim.store.put({"id": "odd", "type": "VM", "_xapiRef": "OpaqueRef:odd", "tags": None})
+    async with websocket(sim, token=sim.token) as socket:
+        error = await socket.refusal("tag.add", id="odd", tag="x")
+        assert error == {"code": -32000, "message": "unknown error from the peer"}
+    assert [record.name for record in caplog.records] == ["aioxo.simulator.rpc.socket"]
+
+
+async def test_a_close_frame_without_a_code_gets_one_without(sim: Simulator) -> None:
+    async with websocket(sim) as socket:
+        connection = socket.socket._response.connection
+        assert connection is not None
+        assert isinstance(connection.transport, asyncio.Transport)
+        connection.transport.write(b"\x88\x80\0\0\0\0")
+        message = await socket.receive()
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 0)

@@ -61,6 +61,14 @@ def test_what_cannot_be(options: dict[str, Any]) -> None:
         Simulator(**options)
 
 
+async def test_it_runs_once() -> None:
+    sim = Simulator(vms=1)
+    async with sim:
+        pass
+    with pytest.raises(RuntimeError, match="runs once"):
+        await sim.__aenter__()
+
+
 async def test_an_address_in_use() -> None:
     async with Simulator(vms=1) as sim:
         with pytest.raises(OSError):

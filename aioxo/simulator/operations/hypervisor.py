@@ -53,10 +53,12 @@ class Hypervisor:
         `XapiFailure` of a fault or of the effect, with the call noted on it. Cancelling undoes the announcement.
         """
         started = asyncio.get_running_loop().time()
+        self.check_exists(subject)
         task = None if operation is None else self._announce(method, subject["id"], operation)
         try:
             await asyncio.sleep(self.rng.uniform(*self.latency))
             await self.faults.pass_through(method)
+            self.check_exists(subject)
             return effect()
         except XapiFailure as failure:
             duration = round(1000 * (asyncio.get_running_loop().time() - started))
@@ -66,6 +68,18 @@ class Hypervisor:
         finally:
             if task is not None:
                 self._conclude(task, subject["id"])
+
+    def check_exists(self, subject: Object) -> None:
+        """Raise `HANDLE_INVALID` when the pool has no such object any more."""
+        if not self.store.exists(subject["id"]):
+            raise XapiFailure("HANDLE_INVALID", subject["type"], subject["_xapiRef"])
+
+    def disk(self, vdi: Object) -> Disk:
+        """Return the content of a VDI or VDI-snapshot; `HANDLE_INVALID` when it is gone."""
+        found = self.disks.get(vdi["id"])
+        if found is None:
+            raise XapiFailure("HANDLE_INVALID", "VDI", vdi["_xapiRef"])
+        return found
 
     @property
     def table(self) -> PoolTable:

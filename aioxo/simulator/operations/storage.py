@@ -65,7 +65,7 @@ def copy_vdi(hypervisor: Hypervisor, vdi: Object, *, storage: Object | None = No
         storage or hypervisor.store.current(vdi["$SR"]),
         name_label=vdi["name_label"],
         name_description=vdi["name_description"],
-        disk=hypervisor.disks[vdi["id"]].copy(),
+        disk=hypervisor.disk(vdi).copy(),
         tags=vdi["tags"],
     )
 
@@ -75,7 +75,7 @@ def resize(hypervisor: Hypervisor, vdi: Object, *, size: int | None = None) -> N
 
     Raises `InvalidParameters` when it would shrink.
     """
-    disk = hypervisor.disks[vdi["id"]]
+    disk = hypervisor.disk(vdi)
     if size is not None and size != disk.size:
         if size < disk.size:
             raise InvalidParameters(f"cannot set new size ({size}) below the current size ({disk.size})")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from aioxo.simulator.accounts import User
     from aioxo.simulator.state import State
 
+logger = logging.getLogger(__name__)
 MAXIMUM_JSON = 100 * 1024
 _ME = re.compile(r"/users/me(?=/|$)")
 _FORM = "application/x-www-form-urlencoded"
@@ -50,6 +52,11 @@ class RestDoor:
             return await self._answer(request)
         except Failure as failure:
             return await refusal(request, failure, as_text=self._state.dialect.text_answers)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:
+            logger.exception("%s %s failed", request.method, request.raw_path)
+            return await refusal(request, Failure(str(error)))
 
     def no_route(self, request: web.Request) -> web.Response:
         """Answer that there is nothing here."""

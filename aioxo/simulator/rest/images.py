@@ -83,7 +83,7 @@ class Exporter:
         """Send the content of a VDI or VDI-snapshot as "raw" or "vhd"; a `name` of None names no file."""
         async with self._slots:
             await self._state.hypervisor.faults.pass_through("VDI.export")
-            with self._state.hypervisor.disks[vdi["id"]].copy() as disk:
+            with self._state.hypervisor.disk(vdi).copy() as disk:
                 pieces = vhd.encode(disk, identifier=vdi["uuid"]) if image_format == "vhd" else read(disk)
                 return await self.send(request, cut(pieces), name)
 
@@ -100,13 +100,14 @@ class Exporter:
         elif compress == "gzip":
             packer = compressor("gzip")
         await hypervisor.faults.pass_through("VM.export")
-        source = vm
+        hypervisor.check_exists(vm)
+        source = vm = hypervisor.store.current(vm["id"])
         if vm["type"] == "VM" and vm["power_state"] != "Halted":
             source = lifecycle.snapshot(hypervisor, vm, f"[XO Export] {vm['name_label']}")
         try:
             with ExitStack() as stack:
                 disks = [
-                    (vdi["id"], stack.enter_context(hypervisor.disks[vdi["id"]].copy()))
+                    (vdi["id"], stack.enter_context(hypervisor.disk(vdi).copy()))
                     for _, vdi in lifecycle.disks_of(hypervisor, source)
                 ]
                 shown = {key: hypervisor.store.current(key) for key in self._parts(source)}
@@ -310,7 +311,7 @@ async def overwrite_vdi(call: Call) -> web.StreamResponse:
     hypervisor, vdi = call.state.hypervisor, call.subject
     if any(hypervisor.store.current(vbd)["attached"] for vbd in vdi["$VBDs"]):
         raise XapiFailure("VDI_IN_USE", vdi["_xapiRef"], "import")
-    disk = hypervisor.disks[vdi["id"]]
+    disk = hypervisor.disk(vdi)
     if call.params["format"] == "raw":
         if length < disk.size:
             raise XapiFailure("VDI_IO_ERROR", "Device I/O errors")

@@ -78,9 +78,7 @@ def _vm_stats(call: Call, vm: Object, granularity: str) -> dict[str, Any]:
             way: {str(number): window.series(f"vif{number}/{way}", 1e6) for number in range(len(vm["VIFs"]))}
             for way in ("rx", "tx")
         },
-        "xvds": {
-            way: {disk[-1]: window.series(f"{disk}/{way}", 1e7) for disk in disks} for way in ("r", "w", "total")
-        },
+        "xvds": {way: {disk[-1]: window.series(f"{disk}/{way}", 1e7) for disk in disks} for way in ("r", "w", "total")},
         "iops": {way: {disk[-1]: window.series(f"{disk}/iops/{way}", 500) for disk in disks} for way in ("r", "w")},
     }
     return window.answer(stats)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aioxo.simulator.failures import BadRequest, MissingPrivilege, NoSuchObject
-from aioxo.simulator.operations.lifecycle import disks_of
 from aioxo.simulator.rest.answers import json_answer, no_content
 from aioxo.simulator.rest.listing import QUERY, listing
 from aioxo.simulator.rest.routes import BASE, Call, Route
@@ -166,7 +165,10 @@ def _tasks(call: Call) -> list[Object]:
 
 
 def _vdis(call: Call) -> list[Object]:
-    return [vdi for _, vdi in disks_of(call.state.hypervisor, call.subject)]
+    """The disks of a VM, CDs left out; what the cache has not caught up with is not there."""
+    find = call.state.store.get
+    vbds = [vbd for vbd in map(find, call.subject["$VBDs"]) if vbd is not None and not vbd["is_cd_drive"]]
+    return [vdi for vdi in (find(vbd.get("VDI", "")) for vbd in vbds) if vdi is not None]
 
 
 def _home(record: Object) -> str:

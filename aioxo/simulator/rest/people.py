@@ -226,9 +226,7 @@ async def _connect(call: Call) -> None:
 def _server_in(call: Call, expected: str) -> Record:
     server = call.subject
     if server["status"] != expected:
-        raise IncorrectState(
-            actual=server["status"], expected=expected, object_id=server["id"], property_name="status"
-        )
+        raise IncorrectState(actual=server["status"], expected=expected, object_id=server["id"], property_name="status")
     return server
 
 

@@ -11,13 +11,14 @@ token gets the connection closed with an empty close frame.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import WSMsgType, web
 
-from aioxo.simulator.failures import UNKNOWN, Failure
+from aioxo.simulator.failures import MASKED, UNKNOWN, Failure
 from aioxo.simulator.rpc import framing
 from aioxo.simulator.rpc.directory import register_directory
 from aioxo.simulator.rpc.machines import register_machines
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from aioxo.simulator.state import State
     from aioxo.simulator.store import Flush
 
+logger = logging.getLogger(__name__)
 MAXIMUM_MESSAGE = 100 * 2**20
 
 
@@ -149,12 +151,19 @@ class RpcDoor:
         while True:
             message = await socket.receive()
             if message.type is WSMsgType.CLOSE:
-                await socket.close(code=message.data or 1005 if message.data != 1005 else 1000)
+                await self._echo_close(socket, message.data or 0)
                 return
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 return
             if not self._receive(connection, message.data):
                 return
+
+    async def _echo_close(self, socket: web.WebSocketResponse, code: int) -> None:
+        """Close with the client's code; a close frame that has none gets one that has none."""
+        if code:
+            await socket.close(code=code)
+        else:
+            await socket.send_frame(b"", WSMsgType.CLOSE)
 
     def _receive(self, connection: Connection, message: bytes) -> bool:
         """Act on one message; False when the connection is at its end."""
@@ -166,7 +175,7 @@ class RpcDoor:
         if isinstance(parsed, framing.Batch):
             self._spawn(self._answer_batch(connection, parsed))
         elif parsed is not None:
-            if parsed.method == self._state.faults.close_on_call:
+            if parsed.method == self._state.faults.ws_close_on_call:
                 return False
             self._spawn(self._answer(connection, parsed))
         return True
@@ -182,7 +191,7 @@ class RpcDoor:
 
     async def _answer(self, connection: Connection, request: framing.Request) -> None:
         answer = await self._call(connection, request)
-        if request.method != self._state.faults.silent_on_call:
+        if request.method != self._state.faults.ws_silent_on_call:
             connection.send(answer)
 
     async def _call(self, connection: Connection, request: framing.Request) -> bytes:
@@ -194,8 +203,9 @@ class RpcDoor:
         except Failure as failure:
             administrator = user is not None and user.administrator
             return framing.error_message(request.id, failure.rpc_error(administrator=administrator, id_of=self._id_of))
-        except orjson.JSONEncodeError as error:
-            return framing.error_message(request.id, {"code": UNKNOWN, "message": str(error)})
+        except Exception:  # a mistake in here must not leave the client waiting
+            logger.exception("%s failed", request.method)
+            return framing.error_message(request.id, {"code": UNKNOWN, "message": MASKED})
         return framing.result_message(request.id, encoded)
 
     def _id_of(self, reference: str) -> str:
