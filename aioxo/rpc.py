@@ -264,6 +264,11 @@ class Connection:
         except asyncio.CancelledError:
             reason = ConnectionLost("the client was closed", sent=False)
             raise
+        except Exception as error:
+            # Ours to mend, and nobody may be left waiting for it.
+            logger.exception("%s: the reader failed", self._session.address)
+            reason = ProtocolError(f"a mistake in aioxo ended the connection, please report it: {type(error).__name__}")
+            reason.__cause__ = error
         finally:
             self._give_up(reason)
 
@@ -359,7 +364,7 @@ class Connection:
         if opened is not None and not opened.done():
             opened.set_exception(reason)
             opened.exception()  # nobody may be waiting, and that is no mistake
-        if isinstance(reason, FATAL):
+        if not self._closed:  # or else close() tells them
             listeners, self._listeners = self._listeners, ()
             for listener in listeners:
                 listener.ended(reason)

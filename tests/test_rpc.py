@@ -589,3 +589,22 @@ async def test_closing_cancelled_at_every_await(peer: FakeServer) -> None:
 
     outcomes = [outcome async for outcome in cancelled_at_every_await(operation, check)]
     assert set(map(type, outcomes)) <= {asyncio.CancelledError, type(None)}
+
+
+async def test_a_mistake_of_ours_in_the_reader_wakes_everyone(
+    peer: FakeServer, xo: aioxo.Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with xo.notifications() as notifications:
+        mistake = LookupError("a mistake")
+
+        def fail(_: aioxo.Notification) -> None:
+            raise mistake
+
+        monkeypatch.setattr(notifications, "notified", fail)
+        await peer.broadcast(all_enter())
+        assert await notifications.receive() == aioxo.Gap("disconnected")
+        with pytest.raises(aioxo.ProtocolError, match="mistake in aioxo") as caught:
+            await notifications.receive()
+        assert caught.value.__cause__ is mistake
+        assert xo.connection.state == "closed"
+        assert "the reader failed" in caplog.text

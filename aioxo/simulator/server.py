@@ -115,20 +115,24 @@ class Simulator:
         self.requests: collections.deque[RequestSeen] = collections.deque(maxlen=REMEMBERED_REQUESTS)
         self.clock = Clock()
         self.faults = Faults()
-        self._churn = churn
-        self._seed = seed
-        self._disk_size = disk_size
+        self._pace = churn
         self._address = (host, port)
         self._ssl_context = ssl_context
         self._entered = False
         self._ticker: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
-        self._port = port
         known_dialect = dialect_called(dialect, links)
         rng = random.Random(f"{seed}/server")
         made = inventory.generate(seed=seed, vms=vms, disk_size=disk_size, now=self.clock.time())
         self.store = Store(made.objects.values(), flush_interval=flush_interval, eventual=eventual)
         self.disks = made.disks
+        self._churn = Churn(
+            random.Random(f"{seed}/churn"),
+            self.store.pool,
+            disks=self.disks,
+            clock=self.clock.time,
+            disk_size=disk_size,
+        )
         self.accounts = Accounts(rng, self.clock)
         self.tasks = Tasks(rng, self.clock)
         self._hypervisor = Hypervisor(self.store, self.disks, rng, self.clock, self.faults, latency)
@@ -159,7 +163,7 @@ class Simulator:
             raise RuntimeError("the simulator is not running: enter its context first")
         host = self._address[0]
         shown = f"[{host}]" if ":" in host else host
-        return f"{'http' if self._ssl_context is None else 'https'}://{shown}:{self._port}"
+        return f"{'http' if self._ssl_context is None else 'https'}://{shown}:{self._runner.addresses[0][1]}"
 
     @property
     def latency(self) -> tuple[float, float]:
@@ -212,13 +216,12 @@ class Simulator:
             await runner.cleanup()
             raise
         self._runner = runner
-        self._port = runner.addresses[0][1]
         self.store.start()
         self.store.subscribe(self._events.on_flush)
         self.store.subscribe(self._rpc.on_flush)
         self.tasks.subscribe(self._events.on_task)
         self._events.start()
-        if self._churn:
+        if self._pace:
             self._ticker = asyncio.create_task(self._tick())
         return self
 
@@ -258,15 +261,13 @@ class Simulator:
 
     async def _tick(self) -> None:
         """Make the churn, in steps that keep the pace over any length of time."""
-        rng = random.Random(f"{self._seed}/churn")
-        churn = Churn(rng, self.store.pool, disks=self.disks, clock=self.clock.time, disk_size=self._disk_size)
         loop = asyncio.get_running_loop()
         started, done = loop.time(), 0
         while True:
-            await asyncio.sleep(min(1 / self._churn, 1.0) if self._churn < 100 else 0.01)
-            due = int((loop.time() - started) * self._churn)
+            await asyncio.sleep(max(0.01, min(1 / self._pace, 1.0)))
+            due = int((loop.time() - started) * self._pace)
             for _ in range(due - done):
-                churn.step()
+                self._churn.step()
             done = due
 
     # --- requests

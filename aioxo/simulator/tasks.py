@@ -138,9 +138,9 @@ class Tasks:
             raise
         except Exception as error:
             logger.exception("task %s failed", task_id)
-            failure = Failure(str(error))
-            self._finish(task_id, started, "failure", failure.serialised())
-            raise failure from error
+            mistake = Failure(str(error))
+            self._finish(task_id, started, "failure", mistake.serialised())
+            raise mistake from error
         self._finish(task_id, started, "success", result)
         return result
 
