@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 
@@ -12,11 +11,8 @@ from aioxo.simulator import Simulator
 from aioxo.simulator.dialect import dialect_called
 
 from .consistency import broken_links
+from .picks import halted
 from .wire import Answer, ask, get, send
-
-
-def halted(sim: Simulator) -> dict[str, Any]:
-    return next(vm for vm in sim.store.of_type("VM") if vm["power_state"] == "Halted")
 
 
 async def upload(sim: Simulator, target: str, body: bytes) -> Answer:

@@ -12,6 +12,7 @@ import pytest
 from aioxo.simulator import Simulator
 from aioxo.simulator.rest import events
 
+from .picks import running
 from .wire import ask, connect, get, head, read_chunk, read_head, send
 
 if TYPE_CHECKING:
@@ -60,10 +61,6 @@ async def feed(sim: Simulator, token: str | None = None) -> AsyncIterator[Feed]:
     stream.id = data["id"]
     yield stream
     writer.close()
-
-
-def running(sim: Simulator) -> dict[str, Any]:
-    return next(vm for vm in sim.store.of_type("VM") if vm["power_state"] == "Running")
 
 
 async def test_what_is_subscribed_to_is_told(sim: Simulator) -> None:

@@ -15,19 +15,12 @@ from aioxo.simulator.rpc.table import known_methods
 
 from . import recorded
 from .consistency import broken_links
+from .picks import halted, running
 from .sockets import websocket
 from .wire import ask, connect, head, read_head
 
 RPC = recorded.load("rpc")
 VERSION = '{"jsonrpc":"2.0","id":"probe","method":"system.getServerVersion"}'
-
-
-def halted(sim: Simulator) -> dict[str, Any]:
-    return next(vm for vm in sim.store.of_type("VM") if vm["power_state"] == "Halted")
-
-
-def running(sim: Simulator) -> dict[str, Any]:
-    return next(vm for vm in sim.store.of_type("VM") if vm["power_state"] == "Running")
 
 
 @pytest.mark.parametrize("session", ["before signing in", "malformed messages", "session"])

@@ -178,6 +178,17 @@ async def test_churn_is_seen_and_stays_consistent() -> None:
         assert set(sim.disks) == {*sim.store.ids("VDI"), *sim.store.ids("VDI-snapshot")}
 
 
+async def test_a_churn_that_fails_is_logged_and_the_server_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with Simulator(vms=2, churn=100) as sim:
+        for pool in sim.store.ids("VM"):
+            sim.store.put({"id": pool, "type": "VM", "_xapiRef": pool})
+        ticker = sim._ticker
+        assert ticker is not None
+        await asyncio.wait({ticker})
+        assert (await get(sim, "/ping")).status == 200
+    assert "nothing changes by itself any more" in caplog.text
+
+
 async def test_a_slow_sign_in(sim: Simulator) -> None:
     sim.faults.slow_sign_in = 0.05
     started = time.monotonic()

@@ -17,6 +17,7 @@ from aioxo.simulator.disks import StoredDisk
 from aioxo.simulator.rest import images
 
 from .consistency import broken_links
+from .picks import bytes_of, default_sr
 from .wire import Answer, ask, connect, get, head, read_answer, read_chunk, read_head, send
 
 if TYPE_CHECKING:
@@ -31,17 +32,8 @@ def content(length: int = SIZE) -> bytes:
     return random.Random(4).randbytes(length)
 
 
-def default_sr(sim: Simulator) -> str:
-    return str(sim.store.of_type("pool")[0]["default_SR"])
-
-
 def free_vdi(sim: Simulator) -> dict[str, Any]:
     return next(vdi for vdi in sim.store.of_type("VDI") if not vdi["$VBDs"])
-
-
-def bytes_of(sim: Simulator, vdi: str) -> bytes:
-    disk = sim.disks[vdi]
-    return disk.read(0, disk.size)
 
 
 def as_vhd(data: bytes) -> bytes:

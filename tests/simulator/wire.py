@@ -109,3 +109,9 @@ async def send(sim: Simulator, method: str, target: str, body: Any = None) -> An
         return await ask(sim, method, f"/rest/v0{target}", token=sim.token)
     headers = {"Content-Type": "application/json"}
     return await ask(sim, method, f"/rest/v0{target}", token=sim.token, headers=headers, body=json.dumps(body).encode())
+
+
+async def wait(sim: Simulator, task: str) -> dict[str, Any]:
+    """The record of a task, once it has ended."""
+    record: dict[str, Any] = (await get(sim, f"/tasks/{task}?wait=true")).json()
+    return record
