@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
+import logging
 import random
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+logger = logging.getLogger(__name__)
 MAXIMUM_HEAD = 16 * 1024
 KEEP_ALIVE = 5
 REMEMBERED_REQUESTS = 10_000
@@ -121,38 +122,25 @@ class Simulator:
         self._entered = False
         self._ticker: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
-        known_dialect = dialect_called(dialect, links)
+        spoken = dialect_called(dialect, links)
         rng = random.Random(f"{seed}/server")
         made = inventory.generate(seed=seed, vms=vms, disk_size=disk_size, now=self.clock.time())
         self.store = Store(made.objects.values(), flush_interval=flush_interval, eventual=eventual)
         self.disks = made.disks
-        self._churn = Churn(
-            random.Random(f"{seed}/churn"),
-            self.store.pool,
-            disks=self.disks,
-            clock=self.clock.time,
-            disk_size=disk_size,
-        )
+        seeded = random.Random(f"{seed}/churn")
+        self._churn = Churn(seeded, self.store.pool, disks=self.disks, clock=self.clock.time, disk_size=disk_size)
         self.accounts = Accounts(rng, self.clock)
         self.tasks = Tasks(rng, self.clock)
-        self._hypervisor = Hypervisor(self.store, self.disks, rng, self.clock, self.faults, latency)
+        self._pools = pools = Hypervisor(self.store, self.disks, rng, self.clock, self.faults, latency)
         administrator = self.accounts.add_user(username, password, "admin")
         self.token = self.accounts.create_token(administrator, description="simulator", secret=token)[0].id
-        self.records = make_records(rng, self.store, self.clock.milliseconds())
-        self._state = State(
-            known_dialect,
-            self.clock,
-            self.faults,
-            self.store,
-            self.accounts,
-            self.tasks,
-            self._hypervisor,
-            self.records,
-        )
-        self._events = EventStreams(self._state, ping_interval=ping_interval)
-        exporter = Exporter(self._state)
-        self._rest = RestDoor(self._state, build_routes(self._state, self._events, exporter))
-        self._rpc = RpcDoor(self._state, exporter, deflate=deflate)
+        self.records = records = make_records(rng, self.store, self.clock.milliseconds())
+        state = State(spoken, self.clock, self.faults, self.store, self.accounts, self.tasks, pools, records)
+        self._one_shots = state.one_shots
+        exporter = Exporter(state)
+        self._events = EventStreams(state, ping_interval=ping_interval)
+        self._rest = RestDoor(state, build_routes(state, self._events, exporter))
+        self._rpc = RpcDoor(state, exporter, deflate=deflate)
 
     # --- what tests and tools ask for
 
@@ -168,11 +156,11 @@ class Simulator:
     @property
     def latency(self) -> tuple[float, float]:
         """Bounds in seconds of how long an operation of a pool takes; may be set at any time."""
-        return self._hypervisor.latency
+        return self._pools.latency
 
     @latency.setter
     def latency(self, bounds: tuple[float, float]) -> None:
-        self._hypervisor.latency = bounds
+        self._pools.latency = bounds
 
     def vm(self, name_label: str) -> Object:
         """Return the VM of this name; `LookupError` when there is none, or are several."""
@@ -198,7 +186,7 @@ class Simulator:
             raise RuntimeError("a simulator runs once: make another one")
         self._entered = True
         application = web.Application()
-        application.router.add_route("*", "/{tail:.*}", self._dispatch)
+        application.router.add_route("*", "/{tail:.*}", self._answer)
         application.on_response_prepare.append(self._finish_head)
         runner = web.AppRunner(
             application,
@@ -231,8 +219,7 @@ class Simulator:
         """Cut every connection and give everything back; takes a moment, not the time of what was going on."""
         if self._ticker is not None:
             self._ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticker
+            await asyncio.wait({self._ticker})
         self._events.stop()
         self.store.stop()
         runner, self._runner = self._runner, None
@@ -266,11 +253,24 @@ class Simulator:
         while True:
             await asyncio.sleep(max(0.01, min(1 / self._pace, 1.0)))
             due = int((loop.time() - started) * self._pace)
-            for _ in range(due - done):
-                self._churn.step()
+            try:
+                for _ in range(due - done):
+                    self._churn.step()
+            except Exception:
+                logger.exception("nothing changes by itself any more")
+                return
             done = due
 
     # --- requests
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request)
+        except ConnectionError:
+            if request.transport is not None and not request.transport.is_closing():
+                raise
+            # The client left in the middle of its answer, as `| head` does: there is nobody to answer, and no fault.
+            return _bare(499)
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         if _head_length(request) > MAXIMUM_HEAD:
@@ -285,7 +285,7 @@ class Simulator:
             return await self._rest.answer(request)
         if lowered.startswith("/rest/"):
             return self._rest.no_route(request)
-        one_shot = self._state.one_shots.pop(path, None)
+        one_shot = self._one_shots.pop(path, None)
         if one_shot is not None:
             return await one_shot(request)
         if lowered.startswith("/.well-known/"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aioxo.simulator import Simulator
 from aioxo.simulator.rest.listing import picker
 
 from .picks import running
@@ -14,8 +16,6 @@ from .wire import ask, get, send
 
 if TYPE_CHECKING:
     import aiohttp
-
-    from aioxo.simulator import Simulator
 
 
 def hrefs(collection: str, records: list[dict[str, Any]]) -> list[str]:
@@ -191,3 +191,18 @@ async def test_head_is_a_get_without_a_body(sim: Simulator) -> None:
     for path in ("/rest/v0/vms?limit=1", "/rest/v0/vms?ndjson=true", "/rest/v0/ping"):
         answer = await ask(sim, "HEAD", path, token=sim.token)
         assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_a_client_that_leaves_in_the_middle_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async with Simulator(vms=2000, disk_size=2**20) as sim:
+        before = len(asyncio.all_tasks())
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(sim.url.rpartition(":")[2]))
+        cookie = f"Cookie: authenticationToken={sim.token}"
+        writer.write(f"GET /rest/v0/vms?fields=*&ndjson=true HTTP/1.1\r\nHost: x\r\n{cookie}\r\n\r\n".encode())
+        await reader.readuntil(b"name_label")
+        assert len(asyncio.all_tasks()) > before
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
