@@ -1,7 +1,7 @@
 """How fast are notifications received, beside a bare websocket loop?
 
-Question: 50,000 notifications of one VM of 2 kB each: does a subscriber of ``xo.changes("VM")`` get them at 85 % of the
-rate of a loop that only decodes them, or better?
+Question: 50,000 notifications of one VM of 1.7 kB each: does a subscriber of ``xo.changes("VM")`` get them at 85 % of
+the rate of a loop that only decodes them, or better?
 
 Method: a peer in a process of its own sends the frames, made beforehand, as fast as they are taken, once a call asks
 for them. The clock starts with that call and stops with the last notification. Three subjects, a fresh process each,
@@ -14,7 +14,11 @@ take turns:
 
 None is lost or merged: "fail" merges nothing and raises where there is no room, and what was delivered is counted.
 
-Answer: TODO
+Answer: no. 0.61 of the bare loop's rate (0.57 to 0.64 over the rounds), 120,000 a second; a real server sends eight.
+Handing each object over to another task, with nothing else in between, is at 0.74 already, and the library at 0.82 of
+that. Decoding is two thirds of the bare loop's 5 µs, and 0.85 would leave 0.9 µs for everything else. Giving the
+consumers a turn every 16 notifications brought it from 0.4: before, all that the socket held was decoded first, and the
+garbage collector went through it again and again.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ __all__ = ["aioxo_changes", "bare_socket", "handed_over", "run"]
 
 NOTIFICATIONS: Final = 50_000
 TARGET: Final = 0.85
-#: Notifications between two turns of the consumer in `handed_over`; as in the library, and the best of 1 to 64.
+#: Notifications between two turns of the consumer in `handed_over`, as in the library.
 TURN: Final = 16
 
 

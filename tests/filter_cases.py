@@ -22,24 +22,30 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-KEYS = (*"a b tags power_state CPUs number length xo:backup:job 0 1 01 é 日本".split(), "a b", "")
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+KEYS = (*_words("a b tags power_state CPUs number length xo:backup:job 0 1 01 é 日本"), "a b", "")
 STRINGS = (
-    *"a Running running halted web-01 192.168.1.1 32 132 0x10 1e2 -5 Infinity 5.0 true null a/b a\\b a\\ a.b a*b".split(),
-    *"(a) _x$ aab abab ÀÉ àé Straße STRASSE İ \u0131 \u017f \u212a ΑΣ ας 日本 😀 a😀b".split(),
+    *_words("a Running running halted web-01 192.168.1.1 32 132 0x10 1e2 -5 Infinity 5.0 true null"),
+    *_words("a/b a\\b a\\ a.b a*b (a) _x$ aab abab ÀÉ àé Straße STRASSE İ \u0131 \u017f \u212a ΑΣ ας 日本 😀 a😀b"),
     *("", " 5 ", "\u00a0", "foo\nbar", "foo\n", "a\u2028b", "a\rb", 'say "x"', "a b"),
 )
 NUMBERS = (0, 1, 2, 5, 16, 32, 100, -5, 1.5, -0.0, 1e21, 1e-7, 2**53, 2**53 + 1, 2**70, 1447698432)
-NUMBER_WORDS = "0 1 5 -5 32 1.5 .5 5. 0x10 0b101 0o17 1e2 1E2 Infinity -0 00".split()
-WORDS = "a running RUN NaN 0x 1e - . $ _x$ web é É ß ẞ \u017f k K \u212a ΑΣ İ i".split()
+NUMBER_WORDS = _words("0 1 5 -5 32 1.5 .5 5. 0x10 0b101 0o17 1e2 1E2 Infinity -0 00")
+WORDS = _words("a running RUN NaN 0x 1e - . $ _x$ web é É ß ẞ \u017f k K \u212a ΑΣ İ i")
 SPACES = ("", "", "", " ", " ", "  ", "\t", "\n", "\u00a0", "\ufeff", "\u2028")
 DAMAGE = '()|!<>=:?"/*\\ \n&,@+#ai5é日😀\u180e'
 RAW = frozenset("0123456789_-.$abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 RAW_LETTERS = "éÉ\u017f\u212a\u03c3ß"
-REGEX_ATOMS = r"""
-    a b Run . \d \w \W \s \S [a-f] [^a] [] [^] [\d.] [\w-] é É ſ K ß σ [À-ÿ] \. \/ \\ \n \x61 \u0061 \u{61} \cJ \0
-    😀 [😀] (a) (?:b|) (?=a) (?!b) (?<=a) (?<!a|bb) \b \B ] } { $ ^ - \- [\b] (?<n>a|b)
-""".split()  # noqa: RUF001 - letters that look or fold alike are the point
-QUANTIFIERS = ("", "", "", "", *"* + ? *? +? {2} {0,2} {1,} {,2} {1,2}?".split())
+REGEX_ATOMS = (
+    *_words(r"a b Run . \d \w \W \s \S [a-f] [^a] [] [^] [\d.] [\w-] \. \/ \\ \n \x61 \u0061 \u{61} \cJ \0 \b \B [\b]"),
+    *_words(r"(a) (?:b|) (?=a) (?!b) (?<=a) (?<!a|bb) (?<n>a|b) ] } { $ ^ - \- é É K ß [À-ÿ] 😀 [😀]"),
+    *("\u017f", "\u03c3", "\u212a"),  # long s, sigma and the kelvin sign fold unlike in Python
+)
+QUANTIFIERS = ("", "", "", "", *_words("* + ? *? +? {2} {0,2} {1,} {,2} {1,2}?"))
 
 
 class _Generator:

@@ -37,8 +37,8 @@ def test_notifications() -> None:
 
 def test_export_leaves_nothing_behind(tmp_path: Path) -> None:
     found = export.run(rounds=1, size=CHUNK * 1028, directory=str(tmp_path))
-    assert len(found.rows) == 4
-    assert len(found.answers) == 7
+    assert len(found.rows) == 5
+    assert len(found.answers) == 8
     assert list(tmp_path.iterdir()) == []
 
 

@@ -235,9 +235,9 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"the query language cannot compare with {type(value).__name__}, only with numbers")
-    if math.isnan(value):
-        raise ValueError("NaN compares with nothing")
     number = as_double(value)
+    if math.isnan(number):
+        raise ValueError("NaN compares with nothing")
     if math.isinf(number) and not (isinstance(value, float) and math.isinf(value)):
         raise ValueError("the number is beyond the range of JSON's numbers")
     return number

@@ -126,7 +126,6 @@ class _Translator:
         self.behind = 0  # how many look-behinds enclose the position
         self.opened = 0  # groups so far; JavaScript and Python number them alike
         self.open_groups: set[int] = set()
-        self.forgotten: set[int] = set()  # groups of negative look-arounds, unset outside them
         self.looked: set[int] = set()  # groups within any look-around
         self.repeated: set[int] = set()  # groups whose content at the end may differ between the two languages
         self.referred: set[int] = set()
@@ -281,8 +280,6 @@ class _Translator:
         groups = range(before + 1, self.opened + 1)
         self.looked.update(groups)
         negative = opener.endswith("!")
-        if negative:
-            self.forgotten.update(groups)
         if not behind:
             return f"(?:({opener}{'|'.join(alternatives)}))"
         # Python wants one width for all that it looks behind for, so each alternative looks for itself.
@@ -291,8 +288,8 @@ class _Translator:
     def reference(self, number: int) -> str:
         if self.behind:
             raise self.unsupported("it refers to a group from inside a look-behind")
-        if number > self.opened or number in self.open_groups or number in self.forgotten:
-            return "(?:)"  # not matched yet, or never outside its look-around: empty
+        if number > self.opened or number in self.open_groups:
+            return "(?:)"  # not matched yet: empty
         self.referred.add(number)
         return f"(?:(?({number})\\{number}|))"
 
