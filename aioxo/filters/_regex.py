@@ -254,13 +254,17 @@ class _Translator:
         self.depth -= 1
         return written
 
-    def group_name(self) -> None:
+    def name(self) -> str:
         match = self.accept_match(_NAME)
         if match is None or not match[1].replace("$", "_").isidentifier():
             raise self.invalid("Invalid capture group name")
-        if match[1] in self.named:
+        return match[1]
+
+    def group_name(self) -> None:
+        name = self.name()
+        if name in self.named:
             raise self.invalid("Duplicate capture group name")
-        self.named.add(match[1])
+        self.named.add(name)
 
     def close(self) -> str:
         return "|".join(self.close_alternatives())
@@ -301,13 +305,11 @@ class _Translator:
         if self.names and self.accept("k"):
             if not self.accept("<"):
                 raise self.invalid("Invalid named reference")
-            match = self.accept_match(_NAME)
-            if match is None:
-                raise self.invalid("Invalid capture group name")
-            if match[1] not in self.names:
+            name = self.name()
+            if name not in self.names:
                 self.unknown = True  # refused at the end: JavaScript first wants the rest to be right
                 return ""
-            return self.reference(self.names[match[1]])
+            return self.reference(self.names[name])
         decimal = _DECIMAL.match(self.text, self.position)
         if decimal and len(decimal[0]) < 10 and int(decimal[0]) <= self.group_count:
             self.position = decimal.end()
