@@ -22,6 +22,7 @@ from .hub import DROPPED, Overflow, Subscription
 from .models import Change, Gap, Notification
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from .filters import Filter
@@ -101,7 +102,7 @@ class Changes(Subscription["Change | Gap"]):
         self.types = types
         self.filter = filter
         self._feed = feed
-        self._view: set[str] | None = None if filter is None else set()
+        self._view: set[str] = set()  # ids that match the filter; unused without one
         self._matches = None if filter is None else filter.matches
 
     async def __aenter__(self) -> Self:
@@ -121,25 +122,34 @@ class Changes(Subscription["Change | Gap"]):
 
     # What follows is called by the feed, for objects of the subscriber's types.
 
-    def entered(self, object_id: str, type_: str, record: Record, *, known: bool) -> None:
-        """Take an object that was added or has changed; `known` when it was there before, under the same type."""
-        if self._view is not None and self._matches is not None:
-            known = object_id in self._view
-            if not self._matches(record):
-                if known:
-                    self._view.discard(object_id)
-                    self.put(Change("exit", type_, object_id, record), key=object_id)
-                return
-            self._view.add(object_id)
-        self.put(Change("update" if known else "enter", type_, object_id, record), key=object_id)
+    def entered(self, change: Change) -> None:
+        """Take an object that was added or has changed."""
+        if self._matches is None:
+            self.put(change, change.id)
+            return
+        # With a filter, what counts is whether the object was in view, not whether it was there.
+        view, object_id = self._view, change.id
+        if self._matches(change.object):
+            kind: ChangeKind = "update" if object_id in view else "enter"
+            view.add(object_id)
+        elif object_id in view:
+            kind = "exit"
+            view.discard(object_id)
+        else:
+            return
+        self.put(change if kind == change.kind else change._replace(kind=kind), object_id)
 
-    def exited(self, object_id: str, type_: str, record: Record | None) -> None:
+    def exited(self, change: Change) -> None:
         """Take an object that is gone, or, with its new record, is now of a type that is not asked for."""
-        if self._view is not None:
-            if object_id not in self._view:
+        if self._matches is not None:
+            if change.id not in self._view:
                 return
-            self._view.discard(object_id)
-        self.put(Change("exit", type_, object_id, record), key=object_id)
+            self._view.discard(change.id)
+        self.put(change, change.id)
+
+    def seen(self, ids: Iterable[str]) -> None:
+        """Learn which objects match the filter already."""
+        self._view.update(ids)
 
 
 class Feed:
@@ -169,8 +179,7 @@ class Feed:
             wanted = changes.types or LISTED_IN.keys()
             for type_ in wanted:
                 if changes.filter is not None:
-                    assert changes._view is not None  # noqa: SLF001 - the two classes are one mechanism
-                    changes._view.update(await self._ids(type_, changes.filter))  # noqa: SLF001
+                    changes.seen(await self._ids(type_, changes.filter))
                 async with self._listing:
                     if type_ not in self._listed:
                         await self._list(type_)
@@ -238,27 +247,36 @@ class Feed:
         if type(type_) is not str:
             self.malformed(ProtocolError(f"object {excerpt(object_id)} has no type: {excerpt(str(record))}"))
             return
+        # The table is large and mostly right already: looking is cheaper than writing.
         before = self._types.get(object_id)
-        self._types[object_id] = type_
-        subscribers = self._by_type.get(type_, self._for_all)
-        if before is not None and before != type_:
-            # A VM turned into a template keeps its id: those who asked for VMs alone see it leave.
-            for changes in self._by_type.get(before, ()):
-                if changes.types and type_ not in changes.types:
-                    changes.exited(object_id, before, record)
-            for changes in subscribers:
-                changes.entered(object_id, type_, record, known=not changes.types or before in changes.types)
+        if before == type_:
+            change = Change("update", type_, object_id, record)
+        elif before is None:
+            self._types[object_id] = type_
+            change = Change("enter", type_, object_id, record)
+        else:
+            self._types[object_id] = type_
+            self._retype(object_id, before, type_, record)
             return
-        known = before is not None
-        for changes in subscribers:
-            changes.entered(object_id, type_, record, known=known)
+        for changes in self._by_type.get(type_, self._for_all):
+            changes.entered(change)
+
+    def _retype(self, object_id: str, before: str, type_: str, record: Record) -> None:
+        """A VM turned into a template keeps its id: it leaves for those who asked for VMs alone."""
+        for changes in self._by_type.get(before, ()):
+            if changes.types and type_ not in changes.types:
+                changes.exited(Change("exit", before, object_id, record))
+        for changes in self._by_type.get(type_, self._for_all):
+            known = not changes.types or before in changes.types
+            changes.entered(Change("update" if known else "enter", type_, object_id, record))
 
     def _exit(self, object_id: str) -> None:
         type_ = self._types.pop(object_id, None)
         if type_ is None:
             return  # never seen by anybody here
+        change = Change("exit", type_, object_id, None)
         for changes in self._by_type.get(type_, self._for_all):
-            changes.exited(object_id, type_, None)
+            changes.exited(change)
 
     def malformed(self, error: ProtocolError) -> None:
         """Tell everyone that something may have been missed; log the first."""

@@ -81,6 +81,7 @@ class Subscription(Generic[T]):
         self.delivered = 0
         self.dropped = 0
         self._overflow = overflow
+        self._merges = overflow == "latest"
         self._buffer = buffer
         self._lost = lost
         self._merge = merge
@@ -90,6 +91,7 @@ class Subscription(Generic[T]):
         self._missed = 0
         self._ending: BaseException | None = None
         self._closed = False
+        self._inert = False  # closed or ending: takes no more
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -106,24 +108,26 @@ class Subscription(Generic[T]):
 
     # The publisher's side: synchronous, so that it cannot wait.
 
-    def put(self, item: T, *, key: Hashable = None) -> None:
+    def put(self, item: T, key: Hashable = None) -> None:
         """Queue an item; `key` is what "latest" merges by, and an item without one always stands for itself."""
-        if self._closed or self._ending is not None:
+        if self._inert:
             return
-        if key is None or self._overflow != "latest":
+        items = self._items
+        if key is None or not self._merges:
             self._sequence += 1
             key = self._sequence
-        elif (waiting := self._items.get(key)) is not None:
-            merged = self._merge(waiting, item) if self._merge else item
+        elif key in items:
+            merged = self._merge(items[key], item) if self._merge else item
             if merged is DROPPED:
-                del self._items[key]
+                del items[key]
             else:
-                self._items[key] = cast("T", merged)
+                items[key] = cast("T", merged)
             return
-        if len(self._items) >= self._buffer and not self._make_room():
+        if len(items) >= self._buffer and not self._make_room():
             return
-        self._items[key] = item
-        self._wake()
+        items[key] = item
+        if self._waiter is not None:
+            self._wake()
 
     def _make_room(self) -> bool:
         if self._overflow == "fail":
@@ -139,6 +143,7 @@ class Subscription(Generic[T]):
 
     def end(self, error: BaseException | None = None) -> None:
         """Let the subscriber receive what waits, and then `error`, or the end of the iteration."""
+        self._inert = True
         if self._ending is None:
             self._ending = error if error is not None else StopAsyncIteration()
             self._wake()
@@ -151,7 +156,7 @@ class Subscription(Generic[T]):
 
     def close(self) -> None:
         """Stop receiving at once and drop what waits; a pending receive ends the iteration."""
-        self._closed = True
+        self._closed = self._inert = True
         self._items.clear()
         self._wake()
 
@@ -166,6 +171,9 @@ class Subscription(Generic[T]):
             XOError: what feeds the subscription gave up; the reason.
         """
         while True:
+            if self._items and not self._missed:
+                self.delivered += 1
+                return self._items.popitem(last=False)[1]
             if self._closed:
                 raise StopAsyncIteration
             if self._missed:
@@ -173,9 +181,6 @@ class Subscription(Generic[T]):
                 self._missed = 0
                 self.delivered += 1
                 return gap
-            if self._items:
-                self.delivered += 1
-                return self._items.popitem(last=False)[1]
             if self._ending is not None:
                 raise self._ending
             if self._waiter is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,16 +46,14 @@ class Timeouts:
     close: float | None = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """A JSON-RPC notification as it came; `params` is decoded JSON, and None when there were none."""
 
     method: str
     params: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One object came into view, changed, or left it.
 
     Attributes:
@@ -72,8 +70,7 @@ class Change:
     object: Record | None
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Something may have been missed at this point of the stream.
 
     Attributes:

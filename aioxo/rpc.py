@@ -22,6 +22,7 @@ import asyncio
 import enum
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .backoff import Backoff
@@ -51,9 +52,6 @@ logger = logging.getLogger("aioxo.rpc")
 
 #: Seconds a connection must have lived for the next delay to start small again.
 HEALTHY: Final = 10.0
-#: Notifications handed out before the subscribers' tasks get a turn. Without turns, all that the socket held is decoded
-#: before the first of it is looked at, and the garbage collector goes through it again and again.
-BURST: Final = 16
 #: What another attempt cannot mend.
 FATAL: Final = (AuthenticationError, ConfigurationError, NotXenOrchestra, TLSError)
 
@@ -307,18 +305,9 @@ class Connection:
         self._become(ConnectionState.OPEN)
         self._opened.set_result(link)
         lost = ConnectionLost("the client was closed", sent=True)
-        receive, understand = link.socket.receive, link.dialogue.receive
+        understand, dispatch = link.dialogue.receive, partial(self._dispatch, link)
         try:
-            while True:
-                received = understand(await receive())
-                if type(received) is Notification:
-                    self.notifications += 1
-                    for listener in self._listeners:
-                        listener.notified(received)
-                    if self.notifications % BURST == 0:
-                        await asyncio.sleep(0)
-                else:
-                    self._dispatch(link, received)
+            await link.socket.pump(lambda data: dispatch(understand(data)))
         except ConnectionLost as error:
             lost = error
             raise
@@ -331,12 +320,12 @@ class Connection:
             await link.socket.close()
 
     def _dispatch(self, link: _Link, received: Reply | Notification | ProtocolError) -> None:
-        if isinstance(received, Reply):
-            link.settle(received)
-        elif isinstance(received, Notification):
+        if type(received) is Notification:
             self.notifications += 1
             for listener in self._listeners:
                 listener.notified(received)
+        elif isinstance(received, Reply):
+            link.settle(received)
         else:
             self.malformed += 1
             log = logger.warning if self.malformed == 1 else logger.debug

@@ -17,7 +17,7 @@ import logging
 import re
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import aiohttp
 import multidict
@@ -37,7 +37,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 
     from .auth import TLS, Address
     from .models import Timeouts
@@ -55,6 +55,8 @@ READ_BUFFER: Final = 2**20
 KEEP_ALIVE: Final = 4.0
 #: Most of a body that is read into memory at once, in bytes; lists come as streams and are not bound by it.
 BODY_LIMIT: Final = 256 * 2**20
+#: Websocket messages taken before other tasks get a turn.
+BURST: Final = 16
 #: Seconds of silence after which a websocket is pinged; half as many more without an answer end it.
 PING_INTERVAL: Final = 20.0
 #: What would end the request line, or the request.
@@ -158,6 +160,28 @@ class WebSocket:
         if message.type is aiohttp.WSMsgType.TEXT or message.type is aiohttp.WSMsgType.BINARY:
             data: bytes = message.data
             return data
+        raise self._lost(message)
+
+    async def pump(self, take: Callable[[bytes], None]) -> NoReturn:
+        """Hand every message to `take` until the connection ends: `receive` in a loop, without its cost for each.
+
+        After `BURST` messages other tasks get a turn. Without, all that the socket held is decoded before the first
+        of it is looked at by anybody, and the garbage collector goes through it again and again.
+
+        Raises:
+            ConnectionLost: the connection ended; the text says how.
+        """
+        receive, text, binary = self._socket.receive, aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY
+        while True:
+            for _ in range(BURST):
+                message = await receive()
+                kind = message[0]
+                if kind is not text and kind is not binary:
+                    raise self._lost(message)
+                take(message[1])
+            await asyncio.sleep(0)
+
+    def _lost(self, message: aiohttp.WSMessage) -> ConnectionLost:
         error = message.data if message.type is aiohttp.WSMsgType.ERROR else self._socket.exception()
         if isinstance(error, aiohttp.WebSocketError):
             reason = f"it broke the websocket protocol ({error})"
@@ -168,12 +192,13 @@ class WebSocket:
             # the socket's is by now that of the goodbye.
             code = message.data
             reason = (
-                f"the server closed it{f' with code {code}' if code else ' without a reason; has the token expired?'}"
+                f"the server closed it with code {code}" if code else "the server closed it; has the token expired?"
             )
         else:
             reason = "it was cut"
-        text = f"{self._where}: the connection was lost: {reason}"
-        raise ConnectionLost(text, sent=True) from (error if isinstance(error, Exception) else None)
+        lost = ConnectionLost(f"{self._where}: the connection was lost: {reason}", sent=True)
+        lost.__cause__ = error if isinstance(error, Exception) else None
+        return lost
 
     async def close(self) -> None:
         """Say goodbye and close; never raises, and is bounded by the close limit."""
