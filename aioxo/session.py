@@ -17,7 +17,7 @@ import logging
 import re
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import aiohttp
 import multidict
@@ -37,7 +37,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from .auth import TLS, Address
     from .models import Timeouts
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["MESSAGE_LIMIT", "Response", "Session", "WebSocket"]
 
 logger = logging.getLogger("aioxo.session")
+T = TypeVar("T", bytes, tuple[bytes, bool])
 
 #: Longest websocket message accepted, in bytes: adding 20,000 VMs was seen to come as one message of 68 MB.
 MESSAGE_LIMIT: Final = 160 * 2**20
@@ -89,19 +90,34 @@ class Response:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     async def read(self) -> bytes:
-        """Return the next piece of the body, of any size; empty at its end.
+        """Return all of the body that is here, waiting if there is none; empty at its end. Right for small records.
 
         Raises:
             ConnectionLost: the body was cut; `.received` tells where.
             Timeout: nothing came for the read limit.
         """
+        return await self._receive(self._response.content.readany)
+
+    async def read_piece(self) -> bytes:
+        """Return a piece of the body as it was received, not copied; empty at the end. Right for large bodies.
+
+        Raises:
+            ConnectionLost: the body was cut; `.received` tells where.
+            Timeout: nothing came for the read limit.
+        """
+        while True:
+            data, is_end_of_chunk = await self._receive(self._response.content.readchunk)
+            if data or not is_end_of_chunk:
+                return data
+
+    async def _receive(self, take: Callable[[], Awaitable[T]]) -> T:
         content = self._response.content
         try:
-            if self._read_timeout is None:
-                data = await content.readany()
+            if self._read_timeout is None or content.total_bytes > self.received:  # a limit costs, and this is here
+                taken = await take()
             else:
                 async with asyncio.timeout(self._read_timeout):
-                    data = await content.readany()
+                    taken = await take()
         except TimeoutError:
             message = (
                 f"{self._where}: nothing came for {self._read_timeout} s after {self.received} bytes; "
@@ -111,8 +127,8 @@ class Response:
         except aiohttp.ClientError as error:
             message = f"{self._where}: the connection was cut after {self.received} bytes of the answer"
             raise ConnectionLost(message, sent=True) from error
-        self.received += len(data)
-        return data
+        self.received += len(taken) if isinstance(taken, bytes) else len(taken[0])
+        return taken
 
     async def body(self, limit: int = BODY_LIMIT) -> bytes:
         """Return what is left of the body, at most `limit` bytes.
@@ -192,7 +208,9 @@ class WebSocket:
             # the socket's is by now that of the goodbye.
             code = message.data
             reason = (
-                f"the server closed it with code {code}" if code else "the server closed it; has the token expired?"
+                f"the server closed it with code {code}"
+                if code
+                else "the server closed it without a reason; has the token expired?"
             )
         else:
             reason = "it was cut"

@@ -103,7 +103,7 @@ class ExportStream:
             Timeout: nothing came for the read limit.
         """
         try:
-            return await self._response.read()
+            return await self._response.read_piece()
         except ConnectionLost as error:
             message = f"the export was cut after {self.received} bytes; start it again, the server cannot resume one"
             raise Truncated(message, received=self.received) from error
@@ -177,8 +177,9 @@ async def download(
 
 
 async def _pump(export: ExportStream, work: _Work, receiver: Any, meter: _Meter) -> None:
-    """Receive batches, each worked on by a thread while the next one is received."""
-    busy: asyncio.Future[None] | None = None
+    """Receive batches, each worked on by threads while the next one is received."""
+    loop = asyncio.get_running_loop()
+    busy: list[asyncio.Future[None]] = []
     try:
         while True:
             batch: list[bytes] = []
@@ -187,19 +188,20 @@ async def _pump(export: ExportStream, work: _Work, receiver: Any, meter: _Meter)
                 batch.append(data)
                 size += len(data)
                 meter.advance(len(data))
-            if busy is not None:
-                await busy
-                busy = None
+            while busy:
+                await busy[-1]
+                busy.pop()
             if not batch:
                 return
-            busy = asyncio.get_running_loop().run_in_executor(None, work.take, batch)
+            # Two threads, for hashing takes as long as writing does, and neither needs the interpreter.
+            busy += [loop.run_in_executor(None, job, batch) for job in work.jobs]
             if receiver is not None:
                 for data in batch:
                     await receiver.send(data)
     finally:
         # A thread cannot be cancelled: the batch it has must be done before the file may go.
-        if busy is not None:
-            await _settled(busy)
+        for future in busy:
+            await _settled(future)
 
 
 async def _settled(future: asyncio.Future[Any]) -> None:
@@ -226,19 +228,20 @@ async def _in_thread(function: Callable[[], None]) -> None:
 
 
 class _Work:
-    """What the thread does with a batch: hash, check, write."""
+    """What is done with each batch, in threads: `jobs`, which know nothing of each other."""
 
     def __init__(self, check: Check, sink: _FileSink | None) -> None:
         self.sha256 = hashlib.sha256()
+        self.jobs: list[Callable[[list[bytes]], None]] = [self._examine]
         self._check = check
         self._sink = sink
+        if sink is not None:
+            self.jobs.append(sink.write)
 
-    def take(self, batch: list[bytes]) -> None:
+    def _examine(self, batch: list[bytes]) -> None:
         for data in batch:
             self.sha256.update(data)
             self._check.feed(data)
-        if self._sink is not None:
-            self._sink.write(batch)
 
     def finish(self) -> None:
         self._check.finish()
@@ -264,12 +267,10 @@ class _FileSink:
 
     def write(self, batch: list[bytes]) -> None:
         assert self._file is not None
+        write = self._write_sparse if self._sparse else self._write_all
         with self._errors():
             for data in batch:
-                if self._sparse:
-                    self._write_sparse(data)
-                else:
-                    self._write_all(data)
+                write(data)
 
     def _write_all(self, data: bytes | memoryview) -> None:
         assert self._file is not None
