@@ -18,6 +18,7 @@ the rest, and a filter, an error or the command line's help has no need of it.
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .downloads import ExportStream
 from .errors import *  # noqa: F403 - the whole tree, which lists itself
 from .errors import __all__ as _errors
 from .feed import Changes, Notifications
@@ -27,7 +28,6 @@ from .resources import Collection
 from .rest import RecordStream
 from .rpc import Connection, ConnectionState
 from .tasks import Task
-from .transfers import ExportStream
 
 if TYPE_CHECKING:
     from .client import Client, connect

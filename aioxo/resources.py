@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
+from .downloads import download, open_export
 from .errors import ConfigurationError, ProtocolError
 from .filters import Filter
 from .images import check_for
 from .rest import segment
 from .tasks import Task, task_from
-from .transfers import download, open_export, open_source, upload
+from .uploads import open_source, upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from .downloads import Destination, ExportStream
     from .models import Record, Transfer
+    from .progress import ProgressCallback
     from .rest import Answer, RecordStream, Rest
-    from .transfers import Destination, ExportStream, OpenSource, ProgressCallback, Source
+    from .uploads import OpenSource, Source
 
 __all__ = ["COLLECTIONS", "Collection", "Disks", "Machines", "Pools", "StorageRepositories", "VirtualMachines"]
 

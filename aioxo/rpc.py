@@ -320,7 +320,7 @@ class Connection:
             await link.socket.close()
 
     def _dispatch(self, link: _Link, received: Reply | Notification | ProtocolError) -> None:
-        if type(received) is Notification:
+        if isinstance(received, Notification):
             self.notifications += 1
             for listener in self._listeners:
                 listener.notified(received)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["MESSAGE_LIMIT", "Response", "Session", "WebSocket"]
 
 logger = logging.getLogger("aioxo.session")
-T = TypeVar("T", bytes, tuple[bytes, bool])
+T = TypeVar("T")
 
 #: Longest websocket message accepted, in bytes: adding 20,000 VMs was seen to come as one message of 68 MB.
 MESSAGE_LIMIT: Final = 160 * 2**20
@@ -96,7 +96,9 @@ class Response:
             ConnectionLost: the body was cut; `.received` tells where.
             Timeout: nothing came for the read limit.
         """
-        return await self._receive(self._response.content.readany)
+        data = await self._limited(self._response.content.readany)
+        self.received += len(data)
+        return data
 
     async def read_piece(self) -> bytes:
         """Return a piece of the body as it was received, not copied; empty at the end. Right for large bodies.
@@ -106,18 +108,18 @@ class Response:
             Timeout: nothing came for the read limit.
         """
         while True:
-            data, is_end_of_chunk = await self._receive(self._response.content.readchunk)
+            data, is_end_of_chunk = await self._limited(self._response.content.readchunk)
             if data or not is_end_of_chunk:
+                self.received += len(data)
                 return data
 
-    async def _receive(self, take: Callable[[], Awaitable[T]]) -> T:
+    async def _limited(self, take: Callable[[], Awaitable[T]]) -> T:
         content = self._response.content
         try:
             if self._read_timeout is None or content.total_bytes > self.received:  # a limit costs, and this is here
-                taken = await take()
-            else:
-                async with asyncio.timeout(self._read_timeout):
-                    taken = await take()
+                return await take()
+            async with asyncio.timeout(self._read_timeout):
+                return await take()
         except TimeoutError:
             message = (
                 f"{self._where}: nothing came for {self._read_timeout} s after {self.received} bytes; "
@@ -127,8 +129,6 @@ class Response:
         except aiohttp.ClientError as error:
             message = f"{self._where}: the connection was cut after {self.received} bytes of the answer"
             raise ConnectionLost(message, sent=True) from error
-        self.received += len(taken) if isinstance(taken, bytes) else len(taken[0])
-        return taken
 
     async def body(self, limit: int = BODY_LIMIT) -> bytes:
         """Return what is left of the body, at most `limit` bytes.
@@ -197,7 +197,7 @@ class WebSocket:
                 take(message[1])
             await asyncio.sleep(0)
 
-    def _lost(self, message: aiohttp.WSMessage) -> ConnectionLost:
+    def _lost(self, message: Any) -> ConnectionLost:
         error = message.data if message.type is aiohttp.WSMsgType.ERROR else self._socket.exception()
         if isinstance(error, aiohttp.WebSocketError):
             reason = f"it broke the websocket protocol ({error})"
