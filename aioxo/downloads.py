@@ -1,9 +1,9 @@
 """Disk images from the server: whole or absent.
 
-The event loop receives until it has `BATCH` bytes; then two threads work on them, one hashing and checking, one writing,
-while the loop receives the next batch. At most two batches exist, so a slow disk slows the socket and memory stays where
-it is. The threads are where the time goes, and neither needs the interpreter; one hand-over per batch is what makes it
-pay.
+The event loop receives until it has `BATCH` bytes; then two threads work on them, one hashing and checking, one
+writing, while the loop receives the next batch. At most two batches exist, so a slow disk slows the socket and memory
+stays where it is. The threads are where the time goes, and neither needs the interpreter; one hand-over per batch is
+what makes it pay.
 
 A file is written as ``NAME.<random>.partial`` beside its place, checked, flushed to the disk and then renamed. Whatever
 goes wrong before that, cancelling included, removes the partial file: under the final name there is a whole, checked
