@@ -7,17 +7,31 @@ That takes knowing what was there before, and the server tells only by listing i
 has the ids of that type listed (a cheap request, ids alone), and the feed keeps them up to date from then on, one table
 for all subscribers. A subscriber with a filter has its own view, listed the same way, the server evaluating the filter.
 
-After a cut nothing is replayed. Every subscriber gets a `Gap`, the tables are kept, and an object that came during the
-cut enters when it first changes. Whoever needs more than that wants a mirror.
+A list and the notifications that come while it is made overtake each other. What was notified since the request is
+newer, so ids that were touched meanwhile are not taken from the list.
+
+After a cut nothing is replayed. Every subscriber gets a `Gap`; the tables are kept until somebody subscribes to the
+type again, so an object that came during the cut enters when it first changes. Whoever needs more than that wants a
+mirror.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .errors import ApiError, AuthenticationError, ConfigurationError, ProtocolError, XOError, excerpt
+from .errors import (
+    AuthenticationError,
+    ConfigurationError,
+    MethodNotFound,
+    NotFound,
+    ProtocolError,
+    Unauthorized,
+    XOError,
+    excerpt,
+)
 from .hub import DROPPED, Overflow, Subscription
 from .models import Change, Gap, Notification
 
@@ -102,16 +116,21 @@ class Changes(Subscription["Change | Gap"]):
         self.types = types
         self.filter = filter
         self._feed = feed
+        self._unopened = "enter the subscription first: `async with xo.changes(...) as changes`"
         self._view: set[str] = set()  # ids that match the filter; unused without one
+        self._touched: set[str] | None = set()  # with a filter: ids notified of while the view is being listed
         self._matches = None if filter is None else filter.matches
 
     async def __aenter__(self) -> Self:
         """Connect, learn what is there, and subscribe: changes from here on are delivered.
 
         Raises:
-            AuthenticationError, ConnectionLost, Timeout, ApiError: it could not be set up.
+            AuthenticationError, ConnectionLost, Timeout: the server cannot be reached.
+            InvalidParameters: the server refuses the filter.
+            ApiError: what is there cannot be listed.
         """
         await self._feed.add(self)
+        self._unopened = ""
         return self
 
     async def __aexit__(
@@ -129,27 +148,36 @@ class Changes(Subscription["Change | Gap"]):
             return
         # With a filter, what counts is whether the object was in view, not whether it was there.
         view, object_id = self._view, change.id
-        if self._matches(change.object):
-            kind: ChangeKind = "update" if object_id in view else "enter"
+        known = object_id in view
+        if matches := self._matches(change.object):
             view.add(object_id)
-        elif object_id in view:
-            kind = "exit"
-            view.discard(object_id)
         else:
-            return
-        self.put(change if kind == change.kind else change._replace(kind=kind), object_id)
+            view.discard(object_id)
+        if self._touched is not None:
+            self._touched.add(object_id)
+        elif matches or known:
+            kind: ChangeKind = "exit" if not matches else "update" if known else "enter"
+            self.put(change if kind == change.kind else change._replace(kind=kind), object_id)
 
     def exited(self, change: Change) -> None:
         """Take an object that is gone, or, with its new record, is now of a type that is not asked for."""
         if self._matches is not None:
-            if change.id not in self._view:
-                return
+            known = change.id in self._view
             self._view.discard(change.id)
+            if self._touched is not None:
+                self._touched.add(change.id)
+                return
+            if not known:
+                return
         self.put(change, change.id)
 
     def seen(self, ids: Iterable[str]) -> None:
         """Learn which objects match the filter already."""
-        self._view.update(ids)
+        self._view.update(set(ids).difference(self._touched or ()))
+
+    def begin(self) -> None:
+        """Deliver from here on."""
+        self._touched = None
 
 
 class Feed:
@@ -164,6 +192,7 @@ class Feed:
         self._types: dict[str, str] = {}  # id to type, of every object of a listed type
         self._listed: set[str] = set()
         self._listing = asyncio.Lock()
+        self._touched: set[str] | None = None  # ids notified of while a type is being listed
         self._faults = 0
 
     def __repr__(self) -> str:
@@ -176,8 +205,9 @@ class Feed:
         self._connection.listen(self)
         self._subscribers.append(changes)
         try:
-            wanted = changes.types or LISTED_IN.keys()
-            for type_ in wanted:
+            # A view is kept up to date from the start; without one there is nothing to do before the end.
+            self._route(changes if changes.filter is None else None)
+            for type_ in changes.types or LISTED_IN:
                 if changes.filter is not None:
                     changes.seen(await self._ids(type_, changes.filter))
                 async with self._listing:
@@ -186,6 +216,7 @@ class Feed:
         except BaseException:
             self.remove(changes)
             raise
+        changes.begin()
         self._route()
 
     def remove(self, changes: Changes) -> None:
@@ -197,18 +228,28 @@ class Feed:
             self._types.clear()
             self._listed.clear()
 
-    def _route(self) -> None:
+    def _route(self, without: Changes | None = None) -> None:
+        """Work out who is told of which type; `without` one that is not ready."""
+        ready = [changes for changes in self._subscribers if changes is not without]
         by_type: dict[str, list[Changes]] = {}
-        for changes in self._subscribers:
+        for changes in ready:
             for type_ in changes.types:
                 by_type.setdefault(type_, []).append(changes)
-        self._for_all = tuple(changes for changes in self._subscribers if not changes.types)
+        self._for_all = tuple(changes for changes in ready if not changes.types)
         self._by_type = {type_: (*some, *self._for_all) for type_, some in by_type.items()}
 
     async def _list(self, type_: str) -> None:
-        for object_id in await self._ids(type_, None):
-            # Not over what a notification said meanwhile, which is newer.
-            self._types.setdefault(object_id, type_)
+        self._touched = set()
+        try:
+            listed = set(await self._ids(type_, None))
+            # What a notification said meanwhile is newer, and what an earlier list said is older.
+            stale = [known for known, known_as in self._types.items() if known_as == type_ and known not in listed]
+            for object_id in set(stale) - self._touched:
+                del self._types[object_id]
+            for object_id in listed - self._touched:
+                self._types[object_id] = type_
+        finally:
+            self._touched = None
         self._listed.add(type_)
 
     async def _ids(self, type_: str, filter: Filter | None) -> list[str]:
@@ -218,9 +259,9 @@ class Feed:
                 params = {"filter": None if filter is None else str(filter)}
                 async with self._rest.stream(f"/{collection}", params=params) as hrefs:
                     ids += [str(href).rpartition("/")[2] async for href in hrefs]
-            except (ApiError, AuthenticationError) as error:
-                # An older server lacks some collections, and a user may lack the right to one: no reason to give up
-                # the feed, which needs neither.
+            except (AuthenticationError, MethodNotFound, NotFound, Unauthorized) as error:
+                # An older server lacks some collections, and a user may lack the right to one (old ones say 401): no
+                # reason to give up the feed, which needs neither.
                 logger.debug("%s cannot be listed: %s", collection, error)
         return ids
 
@@ -234,7 +275,7 @@ class Feed:
         kind = params.get("type") if type(params) is dict else None
         items = params.get("items") if type(params) is dict else None
         if type(items) is not dict or type(kind) is not str or kind not in {"enter", "exit"}:
-            self.malformed(ProtocolError(f"a notification of changes is not one: {excerpt(str(params))}"))
+            self.malformed(ProtocolError(f"a notification of changes is not one: {_describe(params)}"))
         elif kind == "enter":
             for object_id, record in items.items():
                 self._enter(object_id, record)
@@ -245,24 +286,29 @@ class Feed:
     def _enter(self, object_id: str, record: Any) -> None:
         type_ = record.get("type") if type(record) is dict else None
         if type(type_) is not str:
-            self.malformed(ProtocolError(f"object {excerpt(object_id)} has no type: {excerpt(str(record))}"))
+            self.malformed(ProtocolError(f"object {excerpt(object_id)} has no type: {_describe(record)}"))
             return
+        subscribers = self._by_type.get(type_, self._for_all)
+        if self._touched is not None:
+            self._touched.add(object_id)
         # The table is large and mostly right already: looking is cheaper than writing.
         before = self._types.get(object_id)
         if before == type_:
             change = Change("update", type_, object_id, record)
-        elif before is None:
+        elif before is not None:
+            self._retype(object_id, before, type_, record)
+            return
+        elif subscribers or self._touched is not None:
             self._types[object_id] = type_
             change = Change("enter", type_, object_id, record)
         else:
-            self._types[object_id] = type_
-            self._retype(object_id, before, type_, record)
-            return
-        for changes in self._by_type.get(type_, self._for_all):
+            return  # of a type that nobody asks for
+        for changes in subscribers:
             changes.entered(change)
 
     def _retype(self, object_id: str, before: str, type_: str, record: Record) -> None:
         """A VM turned into a template keeps its id: it leaves for those who asked for VMs alone."""
+        self._types[object_id] = type_
         for changes in self._by_type.get(before, ()):
             if changes.types and type_ not in changes.types:
                 changes.exited(Change("exit", before, object_id, record))
@@ -271,6 +317,8 @@ class Feed:
             changes.entered(Change("update" if known else "enter", type_, object_id, record))
 
     def _exit(self, object_id: str) -> None:
+        if self._touched is not None:
+            self._touched.add(object_id)
         type_ = self._types.pop(object_id, None)
         if type_ is None:
             return  # never seen by anybody here
@@ -284,17 +332,27 @@ class Feed:
         log = logger.warning if self._faults == 1 else logger.debug
         log("%s", error)
         for changes in self._subscribers:
-            changes.put(Gap("malformed", None))
+            changes.mark(Gap("malformed", None))
 
     def disconnected(self) -> None:
         """Tell everyone that from here on things are missed."""
+        self._listed.clear()
+        # Objects of types that no list has, tasks above all, come and go: none of them is expected back.
+        self._types = {known: type_ for known, type_ in self._types.items() if type_ in LISTED_IN}
         for changes in self._subscribers:
-            changes.put(Gap("disconnected", None))
+            changes.mark(Gap("disconnected", None))
 
     def ended(self, error: XOError | None) -> None:
         """Tell everyone that it is over."""
         for changes in self._subscribers:
             changes.end(error)
+
+
+def _describe(value: Any) -> str:
+    """Say what came instead, without rendering what may be 80,000 objects."""
+    if type(value) is dict:
+        return "an object with " + excerpt(", ".join(map(str, islice(value, 8))) or "nothing in it")
+    return excerpt(str(value)) if type(value) in {str, int, float, bool, type(None)} else f"a {type(value).__name__}"
 
 
 class Notifications(Subscription["Notification | Gap"]):
@@ -311,6 +369,7 @@ class Notifications(Subscription["Notification | Gap"]):
             raise ConfigurationError(message)
         super().__init__(overflow=overflow, buffer=buffer, lost=_overflowed)
         self._connection = connection
+        self._unopened = "enter the subscription first: `async with xo.notifications() as notifications`"
 
     async def __aenter__(self) -> Self:
         """Connect and subscribe.
@@ -320,6 +379,7 @@ class Notifications(Subscription["Notification | Gap"]):
         """
         await self._connection.open()
         self._connection.listen(self)
+        self._unopened = ""
         return self
 
     async def __aexit__(
@@ -334,11 +394,11 @@ class Notifications(Subscription["Notification | Gap"]):
 
     def malformed(self, error: ProtocolError) -> None:  # noqa: ARG002
         """Leave a gap."""
-        self.put(Gap("malformed", None))
+        self.mark(Gap("malformed", None))
 
     def disconnected(self) -> None:
         """Leave a gap."""
-        self.put(Gap("disconnected", None))
+        self.mark(Gap("disconnected", None))
 
     def ended(self, error: XOError | None) -> None:
         """End the iteration."""

@@ -12,6 +12,8 @@ thereby waits for this very reader, holds nothing up. What gives instead is stat
 =============  ======================================================================================================
 
 A drop is never silent: the next item received is the `Gap` that `lost` makes, before the items that are still there.
+A mark, such as the gap of a lost connection, is neither dropped nor passed: the items before it are sealed, so that
+nothing that comes later merges into them and is received too early.
 
 Receiving is atomic: between taking an item off the queue and returning it there is no await, so a cancelled receive has
 taken nothing.
@@ -20,7 +22,7 @@ taken nothing.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, Generic, Literal, Self, TypeVar, cast
 
 from .errors import ConfigurationError, Lagged
@@ -43,6 +45,15 @@ class _Dropped:
 
 #: What a `merge` returns when two items cancel each other out, such as an enter and an exit nobody has seen.
 DROPPED: Final = _Dropped()
+
+
+class _Mark(Generic[T]):
+    """Tells an item that must not be dropped from others."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: T) -> None:
+        self.item = item
 
 
 class Subscription(Generic[T]):
@@ -87,11 +98,13 @@ class Subscription(Generic[T]):
         self._merge = merge
         # An OrderedDict, because taking the oldest out of a plain dict again and again is quadratic.
         self._items: OrderedDict[Hashable, T] = OrderedDict()
+        self._sealed: deque[T | _Mark[T]] = deque()  # comes before the items; no merging any more
         self._sequence = 0
         self._missed = 0
         self._ending: BaseException | None = None
         self._closed = False
         self._inert = False  # closed or ending: takes no more
+        self._unopened = ""  # why nothing can be received yet
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -104,7 +117,7 @@ class Subscription(Generic[T]):
     @property
     def pending(self) -> int:
         """Items that wait to be received."""
-        return len(self._items)
+        return len(self._items) + len(self._sealed)
 
     # The publisher's side: synchronous, so that it cannot wait.
 
@@ -123,22 +136,44 @@ class Subscription(Generic[T]):
             else:
                 items[key] = cast("T", merged)
             return
-        if len(items) >= self._buffer and not self._make_room():
+        if len(items) + len(self._sealed) >= self._buffer and not self._make_room():
             return
         items[key] = item
         if self._waiter is not None:
             self._wake()
 
+    def mark(self, item: T) -> None:
+        """Queue an item that is neither dropped nor passed by others; one that stands at the end already is enough."""
+        if self._inert:
+            return
+        self._sealed.extend(self._items.values())
+        self._items.clear()
+        for waiting in reversed(self._sealed):
+            if not isinstance(waiting, _Mark):
+                break
+            if waiting.item == item:
+                return
+        self._sealed.append(_Mark(item))
+        self._wake()
+
     def _make_room(self) -> bool:
         if self._overflow == "fail":
-            missed = len(self._items) + 1
+            missed = sum(not isinstance(item, _Mark) for item in self._sealed) + len(self._items) + 1
             self.dropped += missed
+            self._sealed.clear()
             self._items.clear()
             self.end(Lagged(missed=missed, buffer=self._buffer))
             return False
+        for index, item in enumerate(self._sealed):
+            if not isinstance(item, _Mark):
+                del self._sealed[index]
+                break
+        else:
+            if not self._items:
+                return True  # nothing but marks, which are few: no two of a run are equal
+            self._items.popitem(last=False)
         self.dropped += 1
         self._missed += 1
-        self._items.popitem(last=False)
         return True
 
     def end(self, error: BaseException | None = None) -> None:
@@ -157,6 +192,7 @@ class Subscription(Generic[T]):
     def close(self) -> None:
         """Stop receiving at once and drop what waits; a pending receive ends the iteration."""
         self._closed = self._inert = True
+        self._sealed.clear()
         self._items.clear()
         self._wake()
 
@@ -168,10 +204,11 @@ class Subscription(Generic[T]):
         Raises:
             StopAsyncIteration: the subscription was closed, or what feeds it ended in order.
             Lagged: with overflow="fail", this subscriber was too slow.
+            ConfigurationError: the ``async with`` was forgotten.
             XOError: what feeds the subscription gave up; the reason.
         """
         while True:
-            if self._items and not self._missed:
+            if self._items and not self._sealed and not self._missed:
                 self.delivered += 1
                 return self._items.popitem(last=False)[1]
             if self._closed:
@@ -181,16 +218,26 @@ class Subscription(Generic[T]):
                 self._missed = 0
                 self.delivered += 1
                 return gap
+            if self._sealed:
+                self.delivered += 1
+                first = self._sealed.popleft()
+                return first.item if isinstance(first, _Mark) else first
             if self._ending is not None:
-                raise self._ending
-            if self._waiter is not None:
-                message = "two tasks receive from one subscription; open one for each"
-                raise RuntimeError(message)
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+                # Without the traceback of the last time, or it grows with each.
+                raise self._ending.with_traceback(None)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if self._unopened:
+            raise ConfigurationError(self._unopened)
+        if self._waiter is not None:
+            message = "two tasks receive from one subscription; open one for each"
+            raise RuntimeError(message)
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def __aiter__(self) -> Self:
         return self

@@ -175,11 +175,11 @@ async def test_what_is_not_understood_leaves_a_gap_and_ends_nothing(
             for _ in range(2):
                 await peer.broadcast(json.dumps({"method": "all", "params": params}))
             await peer.broadcast(all_enter(a=vm("a")))
-            assert await received(changes, 3) == [
-                Gap("malformed"),
-                Gap("malformed"),
-                Change("update", "VM", "a", vm("a")),
-            ]
+            # Two gaps in a row that nobody has received yet are one.
+            assert await changes.receive() == Gap("malformed")
+            while (item := await changes.receive()) == Gap("malformed"):
+                pass
+            assert item == Change("update", "VM", "a", vm("a"))
     assert [record.levelname for record in caplog.records if record.name == "aioxo.feed"] == ["WARNING", "DEBUG"]
 
 
