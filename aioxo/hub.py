@@ -94,6 +94,7 @@ class Subscription(Generic[T]):
         self._overflow = overflow
         self._merges = overflow == "latest"
         self._buffer = buffer
+        self._limit = buffer  # and one more for each mark that waits, for marks take no room
         self._lost = lost
         self._merge = merge
         # An OrderedDict, because taking the oldest out of a plain dict again and again is quadratic.
@@ -136,7 +137,7 @@ class Subscription(Generic[T]):
             else:
                 items[key] = cast("T", merged)
             return
-        if len(items) + len(self._sealed) >= self._buffer and not self._make_room():
+        if len(items) + len(self._sealed) >= self._limit and not self._make_room():
             return
         items[key] = item
         if self._waiter is not None:
@@ -154,6 +155,7 @@ class Subscription(Generic[T]):
             if waiting.item == item:
                 return
         self._sealed.append(_Mark(item))
+        self._limit += 1
         self._wake()
 
     def _make_room(self) -> bool:
@@ -169,8 +171,6 @@ class Subscription(Generic[T]):
                 del self._sealed[index]
                 break
         else:
-            if not self._items:
-                return True  # nothing but marks, which are few: no two of a run are equal
             self._items.popitem(last=False)
         self.dropped += 1
         self._missed += 1
@@ -221,7 +221,10 @@ class Subscription(Generic[T]):
             if self._sealed:
                 self.delivered += 1
                 first = self._sealed.popleft()
-                return first.item if isinstance(first, _Mark) else first
+                if not isinstance(first, _Mark):
+                    return first
+                self._limit -= 1
+                return first.item
             if self._ending is not None:
                 # Without the traceback of the last time, or it grows with each.
                 raise self._ending.with_traceback(None)

@@ -327,3 +327,81 @@ async def test_receiving_cancelled_at_every_await(peer: FakeServer, xo: aioxo.Cl
 
         outcomes = [outcome async for outcome in cancelled_at_every_await(operation, check)]
         assert set(map(type, outcomes)) == {asyncio.CancelledError}
+
+
+class Held:
+    """Answers a listing only when told to, so that notifications can overtake it."""
+
+    def __init__(self, peer: FakeServer, *hrefs: str) -> None:
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self._hrefs = hrefs
+        peer.routes["GET /rest/v0/vms"] = self._respond
+
+    async def _respond(self, line: Line, request: Request) -> None:
+        self.asked.set()
+        await self.answer.wait()
+        body = "".join(f'"{href}"\n' for href in self._hrefs)
+        await line.respond(200, body.encode(), "application/x-ndjson")
+
+
+async def test_an_exit_that_overtakes_the_list_leaves_no_ghost(peer: FakeServer, xo: aioxo.Client) -> None:
+    held = Held(peer, "/rest/v0/vms/a", "/rest/v0/vms/b")
+    changes = xo.changes("VM")
+    entering = asyncio.create_task(changes.__aenter__())
+    await held.asked.wait()
+    await peer.broadcast(all_exit("a"))
+    await xo.call("echo")  # whatever was broadcast before is taken in by now
+    held.answer.set()
+    await entering
+    await peer.broadcast(all_enter(a=vm("a"), b=vm("b")))
+    assert await received(changes, 2) == [Change("enter", "VM", "a", vm("a")), Change("update", "VM", "b", vm("b"))]
+    await changes.__aexit__(None, None, None)
+
+
+async def test_a_view_is_kept_up_to_date_while_it_is_listed(peer: FakeServer, xo: aioxo.Client) -> None:
+    held = Held(peer, "/rest/v0/vms/a")
+    changes = xo.changes("VM", filter="name_label:yes")
+    entering = asyncio.create_task(changes.__aenter__())
+    await held.asked.wait()
+    await peer.broadcast(all_enter(a=vm("a", name_label="no"), b=vm("b", name_label="yes")))
+    await xo.call("echo")
+    held.answer.set()
+    await entering
+    assert changes.pending == 0
+    await peer.broadcast(all_enter(a=vm("a", name_label="no"), b=vm("b", name_label="yes")))
+    assert await changes.receive() == Change("update", "VM", "b", vm("b", name_label="yes"))
+    assert changes.pending == 0
+    await changes.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, aioxo.ServiceUnavailable), (400, aioxo.InvalidParameters)])
+async def test_a_list_that_fails_is_no_empty_one(
+    peer: FakeServer, xo: aioxo.Client, status: int, error: type[aioxo.XOError]
+) -> None:
+    listing = peer.routes["GET /rest/v0/vms"]
+    peer.routes["GET /rest/v0/vms"] = json_answer({"error": "not now"}, status)
+    with pytest.raises(error):
+        async with xo.changes("VM"):
+            pytest.fail("entered")
+    peer.routes["GET /rest/v0/vms"] = listing
+    async with xo.changes("VM") as changes:
+        await peer.broadcast(all_enter(a=vm("a")))
+        assert await changes.receive() == Change("update", "VM", "a", vm("a"))
+
+
+async def test_after_a_cut_a_type_is_listed_anew(peer: FakeServer, xo: aioxo.Client) -> None:
+    async with xo.changes("VM") as first:
+        peer.sockets[0].line.reset()
+        assert await first.receive() == Gap("disconnected")
+        peer.streams("GET /rest/v0/vms", "/rest/v0/vms/b", "/rest/v0/vms/c")
+        async with xo.changes("VM") as second:
+            await peer.broadcast(all_enter(a=vm("a"), c=vm("c")))
+            expected = [Change("enter", "VM", "a", vm("a")), Change("update", "VM", "c", vm("c"))]
+            assert await received(second, 2) == expected
+
+
+async def test_a_subscription_that_was_not_entered_says_so(xo: aioxo.Client) -> None:
+    for subscription in (xo.changes("VM"), xo.notifications()):
+        with pytest.raises(aioxo.ConfigurationError, match="async with"):
+            await anext(subscription)

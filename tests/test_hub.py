@@ -258,3 +258,61 @@ async def test_cancelled_receive_has_taken_nothing() -> None:
 def test_what_cannot_be_used_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(aioxo.ConfigurationError, match=next(iter(options))):
         subscription(**options)
+
+
+# Marks
+
+
+def test_a_mark_is_neither_dropped_nor_counted_as_lost() -> None:
+    items = subscription(buffer=2)
+    items.mark("cut")
+    for item in ("a", "b", "c"):
+        items.put(item)
+    assert [now(items.receive()) for _ in range(4)] == [("lost", 1), "cut", "b", "c"]
+    assert items.dropped == 1
+
+
+def test_nothing_merges_across_a_mark() -> None:
+    items = subscription("latest", buffer=8)
+    items.put("a1", "a")
+    items.put("a2", "a")
+    items.mark("cut")
+    items.put("a3", "a")
+    assert items.pending == 3
+    assert [now(items.receive()) for _ in range(3)] == ["a2", "cut", "a3"]
+
+
+def test_equal_marks_in_a_row_are_one() -> None:
+    items = subscription(buffer=1)
+    for _ in range(3):
+        items.mark("cut")
+        items.mark("other")
+    assert items.pending == 2
+    items.put("a")
+    items.mark("cut")
+    assert [now(items.receive()) for _ in range(4)] == ["cut", "other", "a", "cut"]
+
+
+def test_what_is_sealed_counts_for_the_buffer_and_is_dropped_first() -> None:
+    items = subscription("latest", buffer=2)
+    items.put("a", "a")
+    items.put("b", "b")
+    items.mark("cut")
+    items.put("c", "c")
+    items.put("d", "d")
+    assert items.dropped > 0
+    seen = [now(items.receive()) for _ in range(items.pending + 1)]
+    assert seen[0] == ("lost", items.dropped)
+    assert "cut" in seen
+    assert seen[-1] == "d"
+
+
+async def test_an_error_raised_again_and_again_does_not_grow() -> None:
+    items = subscription()
+    items.end(aioxo.ConnectionLost("over", sent=False))
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(aioxo.ConnectionLost) as caught:
+            await items.receive()
+        depths.add(len(caught.traceback))
+    assert len(depths) == 1
