@@ -69,6 +69,11 @@ LISTED_IN: Final[dict[str, tuple[str, ...]]] = {
     "network": ("networks",),
     "pool": ("pools",),
 }
+#: The other types that xo-server sends; their objects enter when they are first seen.
+UNLISTED: Final = frozenset(
+    "PUSB USB_group VDI-unmanaged VTPM VUSB bond gpuGroup patch pool_patch task vgpu vgpuType".split()
+)
+_BY_LOWER_CASE: Final = {type_.lower(): type_ for type_ in (*LISTED_IN, *UNLISTED)}
 
 
 def merge_changes(older: Change | Gap, newer: Change | Gap) -> Any:
@@ -113,6 +118,11 @@ class Changes(Subscription["Change | Gap"]):
         buffer: int,
     ) -> None:
         super().__init__(overflow=overflow, buffer=buffer, lost=_overflowed, merge=merge_changes)
+        for type_ in types:
+            # Waiting for ever for "vm" would be no help. A type that is not known at all may be a newer server's.
+            if (meant := _BY_LOWER_CASE.get(type_.lower(), type_)) != type_:
+                message = f"there is no type {type_!r}; {meant!r} is how it is written"
+                raise ConfigurationError(message)
         self.types = types
         self.filter = filter
         self._feed = feed

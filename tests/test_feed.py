@@ -405,3 +405,11 @@ async def test_a_subscription_that_was_not_entered_says_so(xo: aioxo.Client) -> 
     for subscription in (xo.changes("VM"), xo.notifications()):
         with pytest.raises(aioxo.ConfigurationError, match="async with"):
             await anext(subscription)
+
+
+def test_a_type_in_the_wrong_case_is_refused() -> None:
+    xo = aioxo.connect("http://127.0.0.1", token=TOKEN)
+    for wrong, right in (("vm", "VM"), ("Host", "host"), ("vdi-Snapshot", "VDI-snapshot"), ("TASK", "task")):
+        with pytest.raises(aioxo.ConfigurationError, match=f"'{right}' is how"):
+            xo.changes(wrong)
+    assert xo.changes("something-new").types == {"something-new"}
