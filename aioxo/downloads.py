@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .session import Response
 
 __all__ = ["ByteSink", "Destination", "ExportStream", "download", "open_export"]
+
+logger = logging.getLogger("aioxo.downloads")
 
 #: Bytes handed to the worker thread at once.
 BATCH: Final = 2**20
@@ -134,7 +137,7 @@ async def download(
         XOError: whatever the request raises.
     """
     meter = Meter(total, progress)
-    sink = _FileSink(destination, sparse=sparse) if isinstance(destination, (str, os.PathLike)) else None
+    sink = _FileSink(destination, sparse=sparse) if isinstance(destination, (str, bytes, os.PathLike)) else None
     receiver = None if sink is not None else destination
     work = _Work(check, sink)
     try:
@@ -175,9 +178,11 @@ async def _pump(export: ExportStream, work: _Work, receiver: Any, meter: Meter) 
                 batch.append(data)
                 size += len(data)
                 meter.advance(len(data))
-            while busy:
-                await busy[-1]
-                busy.pop()
+                _raise_failure(busy)
+            for future in busy:
+                # Shielded: a future of a thread that is cancelled is done at once, and the thread is not.
+                await asyncio.shield(future)
+            busy.clear()
             if not batch:
                 return
             # Two threads, for hashing takes as long as writing does, and neither needs the interpreter.
@@ -185,10 +190,18 @@ async def _pump(export: ExportStream, work: _Work, receiver: Any, meter: Meter) 
             if receiver is not None:
                 for data in batch:
                     await receiver.send(data)
-    finally:
-        # A thread cannot be cancelled: the batch it has must be done before the file may go.
-        for future in busy:
-            await settled(future)
+    except BaseException:
+        # The batch that the threads have must be done before the file may go. What they failed with comes first: a disk
+        # that is full matters more than a server that went silent because nobody read from it.
+        await settled(*busy)
+        _raise_failure(busy)
+        raise
+
+
+def _raise_failure(busy: list[asyncio.Future[None]]) -> None:
+    for future in busy:
+        if future.done() and (error := future.exception()) is not None:
+            raise error
 
 
 class _Work:
@@ -217,15 +230,25 @@ class _FileSink:
     """A file that appears under its name only when it is whole. Every method blocks and belongs in a thread."""
 
     def __init__(self, destination: str | os.PathLike[str], *, sparse: bool) -> None:
-        self.path = Path(destination)
+        try:
+            # Through symbolic links: what they point to is to be replaced, not they.
+            self.path = Path(os.path.realpath(os.fsdecode(destination)))
+        except ValueError as error:
+            message = f"the destination is no path: {error}"
+            raise DestinationError(message, path=repr(destination)) from error
+        if not self.path.name:
+            message = f"{self.path}: is a directory; name a file in it"
+            raise DestinationError(message, path=str(self.path))
         self._partial = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.partial")
         self._sparse = sparse
         self._file: IO[bytes] | None = None
 
     def open(self) -> None:
         with self._errors():
-            if self.path.is_dir():
-                message = f"{self.path}: is a directory; name a file in it"
+            if self.path.exists() and not self.path.is_file():
+                # A device or a pipe would be replaced by a file, not written to.
+                what = "a directory; name a file in it" if self.path.is_dir() else "a device or a pipe; pass a stream"
+                message = f"{self.path}: is {what}"
                 raise DestinationError(message, path=str(self.path))
             self._file = self._partial.open("xb", buffering=0)
 
@@ -268,9 +291,14 @@ class _FileSink:
 
     def discard(self) -> None:
         """Remove what there is; what was never made is no error."""
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.close()
             self._partial.unlink(missing_ok=True)
+        except OSError as error:
+            # Not raised: it would stand in the place of the error that made this necessary.
+            logger.warning("%s was not removed: %s", self._partial, error.strerror or error)
 
     @contextlib.contextmanager
     def _errors(self) -> Any:
@@ -289,5 +317,8 @@ def _sync_directory(path: Path) -> None:
         return  # Windows, and file systems that do not offer it; the file itself is safe
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # The image stands under its name already, so this is no failure of the transfer.
+        logger.info("%s: the folder was not flushed: %s", path, error.strerror or error)
     finally:
         os.close(descriptor)

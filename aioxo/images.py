@@ -213,6 +213,9 @@ class TarCheck:
         if self._fault:
             message = f"this is not a sound tar archive: {self._fault}"
             raise CorruptImage(message, check=self.name)
+        if not self._members and self._empty == 2:
+            message = "this is not a sound tar archive: there is nothing in it"
+            raise CorruptImage(message, check=self.name)
         if self._empty < 2:
             message = (
                 f"the archive ended after {self._received} bytes and {self._members} members, without its end mark"
@@ -223,7 +226,12 @@ class TarCheck:
 def _tar_number(text: bytes) -> int:
     if text[0] & 0x80:  # GNU: a number too large for octal digits
         return int.from_bytes(text[1:], "big")
-    return int(text.strip(b"\0 ") or b"0", 8)
+    digits = text.strip(b"\0 ")
+    if digits.strip(b"01234567"):
+        # int() would take a sign, and a negative size would send the reader back for ever.
+        message = "not an octal number"
+        raise ValueError(message)
+    return int(digits or b"0", 8)
 
 
 def sniff(start: bytes) -> str:

@@ -228,6 +228,9 @@ class Machines(Collection):
             NotFound: there is no such machine.
             ConfigurationError: no such format.
         """
+        if compress is not None and format != "xva":
+            message = f"compress is for an XVA; the server does not compress {format!r}"
+            raise ConfigurationError(message)
         return self._open_export(id, format, ("xva", "ova"), {"compress": compress})
 
     async def export(
@@ -352,7 +355,9 @@ class Disks(Collection):
             DestinationError: the file cannot be written.
         """
         stream = self.open_export(id, format=format)
-        size = int((await self.get(id))["size"]) if format == "raw" else None
+        size = (await self.get(id)).get("size") if format == "raw" else None
+        if type(size) is not int:
+            size = None  # null when the pool's number could not be read
         return await download(
             stream, destination, check_for(format, size=size), total=size, sparse=sparse, progress=progress
         )
@@ -385,9 +390,10 @@ class WritableDisks(Disks):
             ConfigurationError: the source cannot be read, or is of a format that the server does not take.
             ConnectionLost: the connection ended; the disk may be half written.
         """
+        path = self._path(id)
         opened = await open_source(source, size)
         suffix = await _import_format(opened, format)
-        await upload(self._rest, "PUT", f"{self._path(id)}.{suffix}", opened, progress=progress)
+        await upload(self._rest, "PUT", f"{path}.{suffix}", opened, progress=progress)
 
 
 class StorageRepositories(Collection):
@@ -421,13 +427,13 @@ class StorageRepositories(Collection):
             ConfigurationError: the source cannot be read, or is of a format that the server does not take.
             ConnectionLost: the connection ended; with `.sent` True a disk may have been made all the same.
         """
+        path = f"{self._path(id)}/vdis"
         opened = await open_source(source, size)
         params = {
             "raw": await _import_format(opened, format) == "raw",
             "name_label": name_label,
             "name_description": name_description,
         }
-        path = f"{self._path(id)}/vdis"
         return _id_of(await upload(self._rest, "POST", path, opened, params=params, progress=progress))
 
 
@@ -458,11 +464,9 @@ class Pools(Collection):
             SourceMismatch: the source gave fewer or more bytes than it said.
             ConnectionLost: the connection ended; with `.sent` True a VM may have been made all the same.
         """
+        path = f"{self._path(id)}/vms"
         opened = await open_source(source, size)
-        params = {"sr": sr}
-        return _id_of(
-            await upload(self._rest, "POST", f"{self._path(id)}/vms", opened, params=params, progress=progress)
-        )
+        return _id_of(await upload(self._rest, "POST", path, opened, params={"sr": sr}, progress=progress))
 
 
 def _query(

@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 __all__ = ["in_thread", "settled"]
 
 
-async def settled(future: asyncio.Future[Any]) -> None:
-    """Wait for `future` however often the task is cancelled meanwhile; its own error gives way to the one under way."""
+async def settled(*futures: asyncio.Future[Any]) -> None:
+    """Wait for all `futures`, however often the task is cancelled meanwhile; their errors are left to be looked at."""
     cancelled = None
-    while not future.done():
+    while pending := [future for future in futures if not future.done()]:
         try:
-            await asyncio.wait([future])
+            await asyncio.wait(pending)
         except asyncio.CancelledError as error:
             cancelled = error
-    if not future.cancelled():
-        future.exception()
+    for future in futures:
+        if not future.cancelled():
+            future.exception()
     if cancelled is not None:
         raise cancelled
 

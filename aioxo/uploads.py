@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from .errors import ConfigurationError, SourceMismatch, TransferError, XOError
+from .errors import ConfigurationError, ConnectionLost, SourceMismatch, TransferError, XOError
 from .images import sniff
 from .progress import Meter
 from .threads import settled
@@ -62,25 +62,48 @@ class _Body:
 
     def __init__(self, source: OpenSource, meter: Meter) -> None:
         self.error: BaseException | None = None
+        self.whole = False
         self._source = source
         self._meter = meter
+        self._reading: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
+        if self.whole:
+            raise StopAsyncIteration
+        self._reading = asyncio.get_running_loop().create_future()
         try:
-            data = await anext(self._source.chunks, None)
-            if data is not None:
-                self._expect(self._meter.bytes + len(data) <= self._source.size, len(data), "or more")
-                self._meter.advance(len(data))
-                return data
-            self._expect(self._meter.bytes == self._source.size, 0, "and ended")
+            return await self._next()
+        except StopAsyncIteration:
+            raise
         except Exception as error:
             # The HTTP library makes a lost connection of it: kept, so that the caller gets to know the reason.
             self.error = error
             raise
-        raise StopAsyncIteration
+        finally:
+            self._reading.set_result(None)
+
+    async def _next(self) -> bytes:
+        data = await anext(self._source.chunks, None)
+        if data is None:
+            self._expect(self._meter.bytes == self._source.size, 0, "and ended")
+            self.whole = True
+            raise StopAsyncIteration
+        self._expect(self._meter.bytes + len(data) <= self._source.size, len(data), "or more")
+        self._meter.advance(len(data))
+        if self._meter.bytes == self._source.size:
+            # The piece that completes the image makes the disk, so first see that nothing comes after it.
+            while (more := await anext(self._source.chunks, None)) is not None:
+                self._expect(not more, len(more), "or more")
+            self.whole = True
+        return data
+
+    async def idle(self) -> None:
+        """Wait until nobody asks the source for more: it is the caller's again after that."""
+        if self._reading is not None:
+            await settled(self._reading)
 
     def _expect(self, right: bool, more: int, how: str) -> None:
         if not right:
@@ -244,11 +267,18 @@ async def upload(
         async with rest.exchange(method, path, params=params, headers=headers, body=body) as response:
             meter.report("finishing")
             answer = await rest.answer(response, f"{method} {path}")
+            if not body.whole:
+                sent = f"{meter.bytes} of {source.size} bytes"
+                message = f"{method} {path}: the server answered after {sent}, so what it made is not whole"
+                raise ConnectionLost(message, sent=True)
     except XOError:
         if body.error is not None:
             raise body.error from None
         raise
     finally:
-        await source.aclose()
+        try:
+            await body.idle()
+        finally:
+            await source.aclose()
     meter.report("done")
     return answer
