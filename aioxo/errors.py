@@ -346,30 +346,45 @@ _BY_STATUS: Final[dict[int, type[ApiError]]] = {
 _XAPI_TEXT: Final = re.compile(r"([A-Z][A-Z0-9_]+)\((.*)\)", re.DOTALL)
 
 
-def api_error_from_rpc(code: int | str, message: str, data: Any, *, method: str) -> XOError:
+def api_error_from_rpc(code: int | str, message: Any, data: Any, *, method: str) -> XOError:
     """Turn the error member of a JSON-RPC reply into the exception for it (not raised)."""
+    message = _bounded(message)
     if code == 3:
         return AuthenticationError(f"{method}: {message}; check the token, or the user, password and one-time code")
     details = data if isinstance(data, dict) else {}
     text = f"{method}: {message}"
     if isinstance(faults := details.get("errors"), list) and faults:
         text += " (" + "; ".join(_describe_fault(fault) for fault in faults[:5]) + ")"
-    if isinstance(xapi_code := details.get("code"), str):
-        params = details.get("params")
-        values = tuple(map(str, params)) if isinstance(params, list) else ()
-        return XapiError(text, code=xapi_code, data=data, params=values)
-    error = _BY_RPC_CODE.get(code, ApiError) if isinstance(code, int) else XapiError
-    return error(text, code=code, data=data)
+    if isinstance(code, int) and (known := _BY_RPC_CODE.get(code)):
+        return known(text, code=code, data=data)
+    # Everything without a code of its own is -32000, the pool's failures among it; some replies have XAPI's code.
+    xapi_code, params = details.get("code"), details.get("params")
+    if isinstance(code, str):
+        return XapiError(text, code=code, data=data, params=_strings(params))
+    if isinstance(xapi_code, str) and (details.get("name") == "XapiError" or isinstance(params, list)):
+        return XapiError(text, code=xapi_code, data=data, params=_strings(params))
+    return ApiError(text, code=code, data=data)
+
+
+def _strings(values: Any) -> tuple[str, ...]:
+    return tuple(_bounded(value) for value in values) if isinstance(values, list) else ()
+
+
+def _bounded(value: Any, limit: int = 2000) -> str:
+    """Say what a server sent, in at most `limit` characters and without following how deep it is nested."""
+    if isinstance(value, str):
+        return value if len(value) <= limit else value[: limit - 3] + "..."
+    return str(value) if isinstance(value, (int, float, bool, type(None))) else f"(a {type(value).__name__})"
 
 
 def _describe_fault(fault: Any) -> str:
     if not isinstance(fault, dict):
-        return excerpt(str(fault))
-    where = str(fault.get("instancePath") or "").lstrip("/")
+        return excerpt(_bounded(fault))
+    where = _bounded(fault.get("instancePath") or "").lstrip("/")
     parameters = fault.get("params")
     named = parameters.get("additionalProperty") if isinstance(parameters, dict) else None
-    text = str(fault.get("message", "refused")) + (f": {named}" if named else "")
-    return f"{where} {text}".strip()
+    text = _bounded(fault.get("message", "refused")) + (f": {_bounded(named)}" if named else "")
+    return excerpt(f"{where} {text}".strip())
 
 
 def api_error_from_status(status: int, body: Any, *, request: str) -> XOError:
@@ -386,12 +401,12 @@ def api_error_from_status(status: int, body: Any, *, request: str) -> XOError:
         if isinstance(message, dict):  # 422: one entry a field
             data = message
             message = "; ".join(
-                f"{name}: {fault.get('message') if isinstance(fault, dict) else fault}"
-                for name, fault in message.items()
+                f"{name}: {_bounded(fault.get('message') if isinstance(fault, dict) else fault)}"
+                for name, fault in list(message.items())[:8]
             )
-        message = str(message)
+        message = _bounded(message)
     else:
-        message = excerpt(body if isinstance(body, str) else str(body)) or f"HTTP status {status}"
+        message = excerpt(_bounded(body)) or f"HTTP status {status}"
     text = f"{request}: {message}"
     if status == 401:
         return AuthenticationError(f"{text}; check that the token is right and has not expired")

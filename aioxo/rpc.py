@@ -9,7 +9,9 @@ States, changed by the owner task alone::
 
 - The first connection is tried once: whoever asked for it gets the error. Later ones are tried again and again, with
   growing random delays, as long as somebody listens; with nobody listening the next call connects anew.
-- What no retry can mend (credentials, certificate, not Xen Orchestra) ends the attempts at once and is told to all.
+- What no retry can mend (credentials, certificate, not Xen Orchestra) ends the first attempt at once. After there was a
+  connection it has to come `FATAL_ATTEMPTS` times in a row, since a server that starts again looks like that for a
+  while; then it is told to all.
 - The delay starts small again only after a connection has been signed in and has lived `HEALTHY` seconds.
 - A call has three ends: a result, an error of the server, or `ConnectionLost`, whose `sent` says whether it may have
   been carried out. It is never repeated here.
@@ -52,8 +54,11 @@ logger = logging.getLogger("aioxo.rpc")
 
 #: Seconds a connection must have lived for the next delay to start small again.
 HEALTHY: Final = 10.0
-#: What another attempt cannot mend.
+#: What another attempt cannot mend, when there was no connection yet.
 FATAL: Final = (AuthenticationError, ConfigurationError, NotXenOrchestra, TLSError)
+#: Attempts in a row that may end in it once there was one: a server that starts again refuses good tokens for a while,
+#: and the proxy in front of it answers with pages of its own.
+FATAL_ATTEMPTS: Final = 8
 
 
 class ConnectionState(enum.StrEnum):
@@ -156,6 +161,7 @@ class Connection:
         self._jitter = jitter
         self._listeners: tuple[Listener, ...] = ()
         self._closed = False
+        self._fatal = 0  # attempts in a row that ended in something fatal
         self._wanted = 0  # callers that wait for a connection
         self._last_error: XOError | None = None
         self._owner: asyncio.Task[None] | None = None
@@ -205,13 +211,18 @@ class Connection:
     async def close(self) -> None:
         """End the connection and wake everyone; bounded by the close limit, never raises."""
         self._closed = True
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner.cancel()
-            await asyncio.wait([owner])
         listeners, self._listeners = self._listeners, ()
+        # First of all, so that a close that is cancelled leaves nobody waiting.
         for listener in listeners:
             listener.ended(None)
+        owner, self._owner = self._owner, None
+        try:
+            if owner is not None:
+                owner.cancel()
+                await asyncio.wait([owner])
+        finally:
+            # The owner does it too, unless it was cancelled before its first step.
+            self._give_up(ConnectionLost("the client was closed", sent=False))
 
     async def _link(self) -> _Link:
         if self._closed:
@@ -302,6 +313,7 @@ class Connection:
         """Receive until the connection ends; always raises."""
         assert self._opened is not None
         self.connections += 1
+        self._fatal = 0
         self._become(ConnectionState.OPEN)
         self._opened.set_result(link)
         lost = ConnectionLost("the client was closed", sent=True)
@@ -310,6 +322,9 @@ class Connection:
             await link.socket.pump(lambda data: dispatch(understand(data)))
         except ConnectionLost as error:
             lost = error
+            raise
+        except Exception as error:
+            lost = ConnectionLost(f"a mistake in aioxo ended the connection: {type(error).__name__}", sent=True)
             raise
         finally:
             # Before anything can wait: whoever asks for a connection from now on gets the next one.
@@ -335,7 +350,9 @@ class Connection:
 
     def _worth_another(self, reason: XOError, *, was_open: bool) -> bool:
         if isinstance(reason, FATAL):
-            return False
+            self._fatal += 1
+            if self.connections == 0 or self._fatal >= FATAL_ATTEMPTS or isinstance(reason, ConfigurationError):
+                return False
         # A caller that came just as the connection ended gets one attempt of its own.
         return (self.connections > 0 and bool(self._listeners)) or (was_open and self._wanted > 0)
 

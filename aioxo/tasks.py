@@ -25,6 +25,12 @@ __all__ = ["Task"]
 
 _RETRY: Final = Backoff(first=0.5, limit=10.0)
 _RETRIES: Final = 20
+#: Seconds after which a long poll is given up and asked again.
+POLL_LIMIT: Final = 300.0
+#: Seconds after which a poll that failed counts as one that was held, not refused.
+HELD: Final = 5.0
+#: Least seconds between two polls of a task that is still pending.
+PAUSE: Final = 0.5
 
 
 class Task:
@@ -74,7 +80,9 @@ class Task:
             TaskFailed: the task failed, or the server was restarted in the middle of it.
             Timeout: it has not ended within `timeout`; it goes on.
             NotFound: the server has forgotten the task.
-            ConnectionLost: the server stayed away for too long; nothing is known of the task.
+            AuthenticationError: the token is refused.
+            ConnectionLost, ServiceUnavailable: the server stayed away for too long; nothing is known of the task.
+            ProtocolError: the answer is no task.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -90,18 +98,26 @@ class Task:
         raise self._failure()
 
     async def _long_poll(self) -> None:
+        """Ask once for the end; what only the connection is to blame for is asked again."""
         assert self.id is not None
-        path = f"/tasks/{segment(self.id)}"
-        for attempt in range(_RETRIES):
+        path, loop, failures = f"/tasks/{segment(self.id)}", asyncio.get_running_loop(), 0
+        while True:
+            asked = loop.time()
             try:
-                self._take(await self._rest.request("GET", path, params={"wait": True}, patient=True))
+                # Bounded, for a connection that is half open says nothing for ever.
+                answer = await self._rest.request("GET", path, params={"wait": True}, read_timeout=POLL_LIMIT)
             except (ConnectionLost, ServiceUnavailable, Timeout):
-                # Timeout too: with no limit on the answer, it can only be the connection that took too long.
-                if attempt == _RETRIES - 1:
+                # One that was held for a while was cut by a proxy's own limit, which is no failure.
+                failures = 0 if loop.time() - asked >= HELD else failures + 1
+                if failures >= _RETRIES:
                     raise
-                await asyncio.sleep(_RETRY.delay(attempt, random.random))
-            else:
-                return
+                await asyncio.sleep(_RETRY.delay(failures, random.random))
+                continue
+            self._take(answer)
+            if self.status == "pending":
+                # An old server answers at each change, and some proxy at once.
+                await asyncio.sleep(max(0.0, PAUSE - (loop.time() - asked)))
+            return
 
     def _take(self, answer: Answer) -> None:
         if not isinstance(answer.value, dict) or "status" not in answer.value:

@@ -167,3 +167,32 @@ def test_timeouts_are_the_builtin_one_too() -> None:
     error = aioxo.Timeout("too long", limit="read", seconds=2.0)
     assert isinstance(error, TimeoutError)
     assert isinstance(aioxo.FilterSyntaxError("x", text="a", position=0), ValueError)
+
+
+def nested(depth: int) -> object:
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("deep", [nested(5000), {"errors": nested(5000)}, "x" * 10**6])
+def test_what_a_server_sends_neither_recurses_nor_floods(deep: Any) -> None:
+    for error in (
+        api_error_from_rpc(-32000, deep, deep, method="vm.set"),
+        api_error_from_rpc(10, "no", {"errors": [deep, {"message": deep, "instancePath": deep}]}, method="vm.set"),
+        api_error_from_status(500, deep, request="GET /x"),
+        api_error_from_status(422, {"error": {"name": {"message": deep}}}, request="GET /x"),
+        api_error_from_status(400, {"error": deep}, request="GET /x"),
+    ):
+        assert len(str(error)) < 10_000
+
+
+def test_only_the_pools_failures_are_xapi_errors() -> None:
+    blocked = api_error_from_rpc(19, "operation blocked", {"objectId": "x", "code": "OPERATION_BLOCKED"}, method="m")
+    assert type(blocked) is aioxo.ForbiddenOperation
+    refused = api_error_from_rpc(-32000, "connect refused", {"code": "ECONNREFUSED"}, method="m")
+    assert type(refused) is aioxo.ApiError
+    failed = api_error_from_rpc(-32000, "no", {"code": "VM_REQUIRES_SR", "params": ["a", "b"]}, method="m")
+    assert isinstance(failed, aioxo.XapiError)
+    assert (failed.code, failed.params) == ("VM_REQUIRES_SR", ("a", "b"))

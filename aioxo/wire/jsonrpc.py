@@ -94,4 +94,4 @@ class Dialogue:
         if isinstance(parsed, jsonrpcclient.Ok):
             return Reply(call_id, result=parsed.result)
         assert isinstance(parsed, jsonrpcclient.Error)
-        return Reply(call_id, error=api_error_from_rpc(parsed.code, str(parsed.message), parsed.data, method=method))
+        return Reply(call_id, error=api_error_from_rpc(parsed.code, parsed.message, parsed.data, method=method))
