@@ -13,7 +13,7 @@ Nothing is imported here but the standard library: `main` first sees that the ex
 `progress`    the bar of a transfer
 `listing`     ls, get, call
 `watching`    watch
-`transfer`    export, import
+`transfer`    export, import; `stdout` is where an image goes for "-"
 `simulate`    simulate
 `demo`        demo: the story; `stage` is where it is told
 ============  =========================================================================================================

@@ -7,7 +7,7 @@ import typer
 
 from .command import SERVER_OPTIONS, command, make_server
 from .connection import Server
-from .render import Format
+from .render import ChangeFormat, Format, ResultFormat
 from .transfer import Compression, Image
 
 __all__ = ["app"]
@@ -28,14 +28,24 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 
+_OUTPUT_HELP = "Shape of the output. [default: table at a terminal, ndjson in a pipe]"
+
 Output = Annotated[
     Format | None,
     typer.Option(
         "--output",
         "-o",
         show_default=False,
-        help="Shape of the output. [default: table at a terminal, ndjson in a pipe]",
+        help=f"{_OUTPUT_HELP} In csv, text like a formula gets an apostrophe before it.",
     ),
+]
+ResultOutput = Annotated[
+    ResultFormat | None,
+    typer.Option("--output", "-o", show_default=False, help=_OUTPUT_HELP),
+]
+ChangeOutput = Annotated[
+    ChangeFormat | None,
+    typer.Option("--output", "-o", show_default=False, help=_OUTPUT_HELP),
 ]
 Query = Annotated[
     str | None,
@@ -203,7 +213,7 @@ async def watch(
     limit: Annotated[
         int | None, typer.Option("--count", min=1, metavar="N", show_default=False, help="End after so many changes.")
     ] = None,
-    output: Output = None,
+    output: ChangeOutput = None,
 ) -> None:
     """Show what happens to objects, a line for each change, until Ctrl-C.
 
@@ -263,7 +273,7 @@ async def export(
     ] = None,
     sparse: Annotated[bool, typer.Option("--sparse", help="Leave holes in a raw file where it is empty.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    output: Output = None,
+    output: ResultOutput = None,
 ) -> None:  # fmt: skip
     """Export a disk or a machine to a file.
 
@@ -303,7 +313,7 @@ async def import_(
         Image | None,
         typer.Option("--format", show_default=False, help="What FILE is. [default: what it starts with]"),
     ] = None,
-    output: Output = None,
+    output: ResultOutput = None,
 ) -> None:
     """Import a file as a new disk on an SR, or an xva as a new machine in a pool; show the new id."""
     from . import transfer  # noqa: PLC0415 - only when called

@@ -41,9 +41,9 @@ class Column:
         return "" if value is None else CELLS[self.kind](value)
 
 
-def value_at(record: Record, path: str) -> Any:
+def value_at(record: Any, path: str) -> Any:
     """Return what is at a dotted path, or None."""
-    if path in record:
+    if isinstance(record, dict) and path in record:
         return record[path]
     value: Any = record
     for name in path.split("."):
@@ -70,10 +70,18 @@ def _text(value: Any) -> str:
     return safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+def _percent(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return safe(value)
+    return f"{value:.0%}" if abs(value) < _ABSURD else f"{value * 100.0:.1e}%"
+
+
 def _flag(value: Any) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else safe(value)
 
 
+#: From here a share is no percentage that anybody reads.
+_ABSURD: Final = 10_000
 CELLS: Final[dict[str, Callable[[Any], str]]] = {
     "text": _text,
     "state": _text,
@@ -84,7 +92,7 @@ CELLS: Final[dict[str, Callable[[Any], str]]] = {
     "milliseconds": _milliseconds,
     "flag": _flag,
     "length": lambda value: str(len(value)) if isinstance(value, (list, dict)) else safe(value),
-    "percent": lambda value: f"{value:.0%}" if isinstance(value, (int, float)) else safe(value),
+    "percent": _percent,
 }
 
 #: Collection to what is in it and its columns.

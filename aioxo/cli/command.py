@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from .connection import Server
+from .parse import check_text
 from .run import run
 
 __all__ = ["SERVER_OPTIONS", "command"]
@@ -76,7 +77,12 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[F], F]:
         def invoke(*, context: typer.Context, **values: Any) -> None:
             server = make_server(context.obj, values)
             arguments = (server,) if takes_server else ()
-            raise typer.Exit(run(lambda: body(*arguments, **values), debug=server.debug))
+
+            def start() -> Coroutine[Any, Any, int | None]:
+                check_text((server.url, server.fingerprint, *values.values()))
+                return body(*arguments, **values)
+
+            raise typer.Exit(run(start, debug=server.debug))
 
         invoke.__doc__ = body.__doc__
         # Typer reads both of these.

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from aioxo.errors import ConfigurationError, MethodNotFound, NotFound
+from aioxo.errors import ConfigurationError, MethodNotFound, NotFound, ProtocolError
 
 from .parse import closest
 from .text import count, quoted, safe
@@ -129,8 +129,9 @@ def collection_name(word: str, among: Sequence[str] | None = None) -> str:
     if among is None and re.fullmatch(r"[a-z0-9-]+", name):
         return name
     hint = closest(name, known)
-    expected = ", ".join(known) if among is not None else "`aioxo ls` lists them"
-    message = f"{quoted(word)} is no collection that will do here{hint or f'; {expected}'}"
+    refused = "not among the collections for this" if among is not None else "not the name of a collection"
+    expected = f"take one of {', '.join(known)}" if among is not None else "`aioxo ls` lists them"
+    message = f"{quoted(word)} is {refused}{hint or f'; {expected}'}"
     raise ConfigurationError(message)
 
 
@@ -158,6 +159,7 @@ async def find(collection: Collection, text: str, fields: Sequence[str] = ()) ->
     Raises:
         NotFound: there is none.
         ConfigurationError: several have this name.
+        ProtocolError: what the server sent has no id.
     """
     from aioxo.filters import F  # noqa: PLC0415 - brings aiohttp
 
@@ -165,17 +167,26 @@ async def find(collection: Collection, text: str, fields: Sequence[str] = ()) ->
         return await _get(collection, text)
     wanted = list(dict.fromkeys(["id", "name_label", *fields]))
     label: Any = F.name_label
-    named = await collection.list(filter=label == text, fields=wanted, limit=20)
+    named = [
+        _with_id(collection, record) for record in await collection.list(filter=label == text, fields=wanted, limit=20)
+    ]
     if len(named) > 1:
-        ids = ", ".join(safe(record.get("id")) for record in named[:5])
+        ids = ", ".join(safe(record["id"]) for record in named[:5])
         message = f"{count(len(named))} {collection.name} are named {quoted(text)}; say which one by its id: {ids}"
         raise ConfigurationError(message)
     return named[0] if named else await _get(collection, text)
 
 
+def _with_id(collection: Collection, record: Any) -> Record:
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        message = f"the server sent one of the {collection.name} without an id"
+        raise ProtocolError(message)
+    return record
+
+
 async def _get(collection: Collection, text: str) -> Record:
     try:
-        return await collection.get(text)
+        return _with_id(collection, await collection.get(text))
     except NotFound as error:
         message = f"none of the {collection.name} has the id or name {quoted(text)}"
         raise NotFound(message, status=error.status) from error

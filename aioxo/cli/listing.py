@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from aioxo.errors import ConfigurationError, MethodNotFound
+from aioxo.errors import ConfigurationError, MethodNotFound, ProtocolError
 
-from .columns import COLLECTIONS, Column, columns_for, columns_of, fields_of
+from .columns import COLLECTIONS, Column, columns_for, columns_of, fields_of, value_at
 from .connection import collection_name, find, unknown_collection
 from .parse import closest, parse_fields, parse_parameters
-from .render import Format, write_value, writer_for
+from .render import Format, encode, write_value, writer_for
 from .text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from aioxo.models import Record
 
     from .connection import Server
 
@@ -51,6 +54,7 @@ async def list_records(
     if limit is not None and limit < 0:
         message = "--limit is a number of records, 0 or more"
         raise ConfigurationError(message)
+    missing, number = wanted or [], 0
     columns = columns_for(name) if wanted is None else columns_of(wanted)
     if wanted is None and chosen in {Format.TABLE, Format.CSV}:
         wanted = fields_of(columns)
@@ -61,10 +65,25 @@ async def list_records(
         try:
             async with xo.collection(name).stream(filter=parsed, fields=wanted, limit=limit) as records:
                 async for record in records:
+                    if not isinstance(record, dict):
+                        message = f"the server sent one of the {name} that is not a JSON object: {encode(record)[:60]}"
+                        raise ProtocolError(message)
                     writer.write(record)
+                    number += 1
+                    missing = [field for field in missing if not _has(record, field)]
         except MethodNotFound as error:
             raise unknown_collection(name, error) from error
         writer.finish()
+    if number and missing:
+        noun = "field" if len(missing) == 1 else "fields"
+        sys.stderr.write(f"aioxo: no record has the {noun} {', '.join(map(quoted, missing))}\n")
+
+
+def _has(record: Record, field: str) -> bool:
+    # The value may be null.
+    above, _, last = field.rpartition(".")
+    holder = value_at(record, above) if above else record
+    return field in record or (isinstance(holder, dict) and last in holder)
 
 
 async def get(server: Server, word: str, wanted: Sequence[str], *, fields: str | None, format: Format | None) -> None:

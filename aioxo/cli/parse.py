@@ -7,6 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from aioxo.errors import ConfigurationError
 
 from .text import quoted, safe
@@ -14,7 +16,7 @@ from .text import quoted, safe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["closest", "parse_fields", "parse_parameters", "parse_size"]
+__all__ = ["check_text", "closest", "parse_fields", "parse_parameters", "parse_size"]
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
 
@@ -57,14 +59,47 @@ def parse_parameters(words: Iterable[str]) -> dict[str, Any]:
             message = f"the parameter {quoted(name)} is given twice"
             raise ConfigurationError(message)
         if value.startswith("json:"):
-            try:
-                parameters[name] = json.loads(value.removeprefix("json:"))
-            except ValueError as error:
-                message = f"the value of {safe(name)} is not JSON: {error}; is it quoted for the shell?"
-                raise ConfigurationError(message) from None
+            parameters[name] = _parse_json(name, value.removeprefix("json:"))
         else:
             parameters[name] = value == "true" if value in {"true", "false"} else value
     return parameters
+
+
+def _parse_json(name: str, text: str) -> Any:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        message = f"the value of {safe(name)} is nested too deep to be sent"
+        raise ConfigurationError(message) from None
+    except ValueError as error:
+        message = f"the value of {safe(name)} is not JSON: {safe(error)}; is it quoted for the shell?"
+        raise ConfigurationError(message) from None
+    try:
+        # What sends it knows 64-bit numbers and 254 levels.
+        orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        message = f"the value of {safe(name)} cannot be sent: {safe(error)}"
+        raise ConfigurationError(message) from None
+    return value
+
+
+def _refuse_constant(word: str) -> None:
+    message = f"{word} is no JSON"
+    raise ValueError(message)
+
+
+def check_text(values: Iterable[object]) -> None:
+    """See that what was typed is text, which an argument that is not UTF-8 is not; a `Path` may be anything.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            check_text(value)
+        elif isinstance(value, str) and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            message = f"{quoted(value)} is not UTF-8"
+            raise ConfigurationError(message)
 
 
 def parse_fields(text: str | None) -> list[str] | None:

@@ -5,7 +5,9 @@ has to know its widths before its first line: it holds the first `HELD` records 
 widths afterwards. At a terminal a table keeps to its width: names give way first, then the columns that a narrow
 terminal may do without; anywhere else nothing is cut.
 
-JSON goes out as the server gave it (see `aioxo.cli.text` for what is escaped); all other text is made harmless.
+JSON goes out as the server gave it (see `aioxo.cli.text` for what is escaped); all other text is made harmless. In CSV
+that goes for spreadsheets too, which compute what looks like a formula: a cell that begins with "=", "+", "-" or "@",
+and is no number, gets an apostrophe before it. (With a control character none begins: it is shown as its escape.)
 """
 
 from __future__ import annotations
@@ -13,14 +15,13 @@ from __future__ import annotations
 import csv
 import enum
 import io
+import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import orjson
-
 from .columns import Column, columns_of
-from .text import safe, safe_json
+from .text import encode, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,12 +31,20 @@ if TYPE_CHECKING:
 
     from aioxo.models import Record
 
-__all__ = ["Format", "TableWriter", "Writer", "console_for", "line", "write_value", "writer_for"]
+__all__ = [
+    "ChangeFormat", "Format", "ResultFormat", "TableWriter", "Writer", "console_for", "encode", "line", "write_value",
+    "writer_for",
+]  # fmt: skip
 
 #: Records held back to measure them.
 HELD: Final = 200
 #: Least width of a column that gives way, in characters.
 NARROWEST: Final = 16
+#: And of an id when there is no room at all: what `Text.truncate` leaves are its first eight characters.
+CUT_ID: Final = 9
+#: What a formula begins with, also in the wide letters of East Asia.
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _GAP: Final = "  "
 _STATES: Final = {
     "Running": "green", "success": "green", "connected": "green", "Paused": "yellow", "Suspended": "yellow",
@@ -54,9 +63,26 @@ class Format(enum.StrEnum):
     NAME = "name"
 
     @classmethod
-    def pick(cls, wanted: Format | None) -> Format:
+    def pick(cls, wanted: str | None) -> Format:
         """Return what was asked for, or what suits whoever reads: a person at a terminal, or a program."""
-        return wanted or (cls.TABLE if sys.stdout.isatty() else cls.NDJSON)
+        return cls(wanted) if wanted else cls.TABLE if sys.stdout.isatty() else cls.NDJSON
+
+
+class ResultFormat(enum.StrEnum):
+    """Shapes of the one result of a transfer."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    NAME = "name"
+
+
+class ChangeFormat(enum.StrEnum):
+    """Shapes of what has no end."""
+
+    TABLE = "table"
+    NDJSON = "ndjson"
+    NAME = "name"
 
 
 def console_for(stream: Any = None) -> Console:
@@ -98,12 +124,6 @@ def writer_for(format: Format, columns: Sequence[Column], console: Console | Non
     return _NameWriter() if format is Format.NAME else _NdjsonWriter()
 
 
-def encode(value: Any, *, indent: bool = False) -> str:
-    """Return `value` as JSON, on one line unless `indent`."""
-    option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
-    return safe_json(orjson.dumps(value, option=option).decode())
-
-
 class _NdjsonWriter:
     def write(self, record: Any) -> None:
         line(encode(record))
@@ -141,8 +161,13 @@ class _CsvWriter:
 
     def _row(self, cells: list[str]) -> None:
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="").writerow(cells)
+        csv.writer(buffer, lineterminator="").writerow(map(_no_formula, cells))
         line(buffer.getvalue())
+
+
+def _no_formula(cell: str) -> str:
+    """Return a cell that no spreadsheet computes."""
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
 
 
 class _NameWriter:
@@ -218,15 +243,23 @@ class TableWriter:
         # A terminal alone has a width to keep to; a column of blanks behind every row is nobody's wish.
         room = self._console.width - len(self._indent) if self._console.is_terminal else sys.maxsize
 
+        shortest = {"text": NARROWEST}
+
         def least(index: int) -> int:
-            gives_way = self._columns[index].kind == "text"
-            return min(widths[index], NARROWEST) if gives_way else widths[index]
+            return min(widths[index], shortest.get(self._columns[index].kind, widths[index]))
 
         def total(sizes: Iterable[int]) -> int:
             return sum(sizes) + len(_GAP) * (len(kept) - 1)
 
         while total(map(least, kept)) > room and (spare := [i for i in kept if self._columns[i].optional]):
             kept.remove(spare[-1])
+        if total(map(least, kept)) > room:
+            shortest["id"] = CUT_ID
+        # Rather none than the half of one, for a line that wraps breaks the table.
+        while total(map(least, kept)) > room and len(kept) > 1:
+            kept.pop()
+        if total(map(least, kept)) > room:
+            widths[kept[0]] = room
         for index in sorted(kept, key=lambda i: -widths[i]):
             excess = total(widths[i] for i in kept) - room
             if excess > 0:

@@ -60,6 +60,10 @@ def main() -> int:
     """Run the program; typer ends it with `SystemExit`, whose code is returned."""
     from .app import app  # noqa: PLC0415 - so that an interrupt while importing is quiet too
 
+    _replace_missing_streams()
+    if sys.stdout is None:
+        _say("aioxo: standard output is closed; > /dev/null silences it")
+        return exit_code(errors.ConfigurationError())
     _make_streams_lenient()
     try:
         app(prog_name="aioxo")
@@ -70,6 +74,10 @@ def main() -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
+    except OSError as error:
+        # Help goes to a full disk as well.
+        complain(error)
+        return _flushed(1)
     return _flushed(0)
 
 
@@ -92,6 +100,10 @@ def run(start: Callable[[], Coroutine[Any, Any, int | None]], *, debug: bool) ->
     except OSError as error:
         complain(error, debug=debug)
         return 1
+    except RecursionError as error:
+        _trace(error, debug=debug)
+        _say("aioxo: the server sent something that is nested too deep to be shown")
+        return 1
     except Exception as error:  # noqa: BLE001 - the outermost frame: a mistake of ours, said as one
         complain(error, debug=debug, ours=True)
         return 1
@@ -104,10 +116,11 @@ def exit_code(error: BaseException) -> int:
 
 def complain(error: BaseException, *, debug: bool = False, ours: bool = False) -> None:
     """Say an error on stderr, harmlessly: its text may quote the server."""
-    if debug:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            _say(safe(line))
+    _trace(error, debug=debug)
     text = safe(error) or type(error).__name__
+    if isinstance(error, OSError) and not isinstance(error, errors.XOError) and error.strerror:
+        # Files have names, and the library says its own of a connection; what is left is where we write to.
+        text = f"{safe(error.filename or 'standard output')}: {safe(error.strerror)}"
     if ours:
         text = f"this is a mistake in aioxo: {type(error).__name__}: {text}; run it again with --debug and report it"
     _say(f"aioxo: {text}")
@@ -115,9 +128,15 @@ def complain(error: BaseException, *, debug: bool = False, ours: bool = False) -
         _say(caret(error.text, error.position))
 
 
+def _trace(error: BaseException, *, debug: bool) -> None:
+    if debug:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            _say(safe(line))
+
+
 def _say(line: str) -> None:
     # Nobody may be listening there either, and there is no other place to say so.
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
@@ -163,6 +182,17 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.DEBUG)
 
 
+def _replace_missing_streams() -> None:
+    """Have something to read from and to complain to; Python has None for what was closed before it began.
+
+    Without them the next socket would get their descriptors.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - for as long as the program runs
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - the same
+
+
 def _make_streams_lenient() -> None:
     """Let a terminal that is not UTF-8 show an escape for what it cannot draw, rather than end the program."""
     for stream in (sys.stdout, sys.stderr):
@@ -175,6 +205,11 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _pipe_closed()
+    except OSError as error:
+        if not code:
+            complain(error)
+        _pipe_closed()
+        return code or 1
     return code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import shlex
 import signal
@@ -42,7 +43,12 @@ async def simulate(
         try:
             await simulator.__aenter__()
         except OSError as error:
-            message = f"cannot listen on {safe(host)} port {port}: {error.strerror or error}; --port 0 takes a free one"
+            hint = (
+                "--port 0 takes a free one"
+                if error.errno in {errno.EADDRINUSE, errno.EACCES}
+                else "--host is an address of this machine, like 127.0.0.1"
+            )
+            message = f"cannot listen on {safe(host)} port {port}: {safe(error.strerror or error)}; {hint}"
             raise ConfigurationError(message) from error
         try:
             _introduce(simulator, vms=vms, churn=churn, dialect=dialect)

@@ -7,12 +7,13 @@ it, so that a captured run reads as a log.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .progress import Bar
-from .text import count, duration, rate, safe, size
+from .text import count, duration, folded, rate, safe, size
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -77,9 +78,13 @@ class Stage:
         from rich.text import Text  # noqa: PLC0415 - only the demo needs it
 
         width = max(map(len, facts))
+        room = self.console.width - len(INDENT) if self.console.is_terminal else sys.maxsize
         for name, value in facts.items():
             shown = f"{name.replace('_', ' '):<{width}}  "
-            self.say(Text.assemble((shown, "bright_black"), value))
+            first, *rest = folded(shown + value, room, indent=len(shown)).split("\n")
+            self.say(Text.assemble((first[: len(shown)], "bright_black"), first[len(shown) :]))
+            for line in rest:
+                self.say(line)
 
     def success(self, text: str) -> None:
         """Say that something is as it should be."""

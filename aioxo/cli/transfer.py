@@ -1,14 +1,18 @@
 """``export`` and ``import``: disks and machines to files and back.
 
-What kind of image it is, the file's name or its first bytes say; an option overrules them. The summary of an export
-goes to stdout (a few lines for a person, one JSON object for a program) with the SHA-256 of the bytes in the file.
+What kind of image it is, the file's name or its first bytes say, or an option does. A file whose name promises what it
+would not hold is refused, and so is the import of what is no disk. The summary of an export goes to stdout (a few lines
+for a person, one JSON object for a program) with the SHA-256 of the bytes in the file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import re
+import shutil
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -18,7 +22,8 @@ from aioxo.errors import ConfigurationError, DestinationError
 from .connection import collection_name, find
 from .progress import Bar
 from .render import Format, encode, line
-from .text import duration, rate, safe, size
+from .stdout import Stdout
+from .text import duration, folded, rate, safe, size
 
 if TYPE_CHECKING:
     from aioxo import Client
@@ -32,6 +37,11 @@ __all__ = ["Compression", "Image", "export", "import_file", "summary"]
 MACHINES: Final = ("vms", "vm-snapshots", "vm-templates")
 DISKS: Final = ("vdis", "vdi-snapshots")
 _SUFFIXES: Final = {".img": "raw", ".ova": "ova", ".raw": "raw", ".vhd": "vhd", ".xva": "xva"}
+#: What images and archives of other kinds are called, so that none of ours is named so.
+_FOREIGN: Final = frozenset(
+    {".7z", ".bz2", ".iso", ".lz4", ".ovf", ".qcow", ".qcow2", ".qed", ".rar", ".vdi", ".vhdx", ".vmdk", ".xz", ".zip"}
+)
+_SECTOR: Final = 512
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -51,18 +61,6 @@ class Compression(enum.StrEnum):
     GZIP = "gzip"
 
 
-class _Stdout:
-    """Standard output as a destination; a full pipe slows the server down."""
-
-    async def send(self, item: bytes) -> None:
-        await asyncio.to_thread(self._write, item)
-
-    @staticmethod
-    def _write(item: bytes) -> None:
-        sys.stdout.buffer.write(item)
-        sys.stdout.buffer.flush()
-
-
 async def export(
     server: Server,
     word: str,
@@ -73,14 +71,11 @@ async def export(
     compress: Compression | None,
     sparse: bool,
     force: bool,
-    format: Format | None,
+    format: str | None,
 ) -> None:
     """Export a disk or a machine to a file, to one named after it, or for "-" to stdout."""
     name = collection_name(word, (*MACHINES, *DISKS))
     chosen = Format.pick(format)
-    if chosen is Format.CSV:
-        message = "an export has one result; take -o table, json, ndjson or name"
-        raise ConfigurationError(message)
     to_stdout = file is not None and str(file) == "-"
     if to_stdout and sys.stdout.isatty():
         message = "an image is nothing to look at: send stdout to a file or a pipe"
@@ -97,7 +92,7 @@ async def export(
         if not to_stdout:
             path = await asyncio.to_thread(_destination, file, record, kind, compression)
             await asyncio.to_thread(_refuse_to_overwrite, path, force=force)
-        destination: Any = _Stdout() if path is None else path
+        destination: Any = Stdout() if path is None else path
         with Bar(str(record.get("name_label") or record["id"])) as bar:
             done = await _export(xo, name, record["id"], destination, kind, compression, sparse=sparse, bar=bar)
     write_summary(done, None if to_stdout else chosen)
@@ -137,17 +132,27 @@ def _stem_and_suffix(file: Path) -> tuple[str, str]:
 
 
 def _export_format(name: str, file: Path | None, image: Image | None) -> str:
-    """Decide on a format: the one asked for, the one the file's name says, or the usual one."""
+    """Decide on a format: the one asked for, the one the file's name says, or the usual one.
+
+    Raises:
+        ConfigurationError: there is no such image of such an object, or the file's name promises something else.
+    """
     allowed = ("raw", "vhd") if name in DISKS else ("xva", "ova")
-    if image is not None:
-        if image not in allowed:
-            message = f"{name} are exported as {' or '.join(allowed)}, not as {image}"
+    can_be_had = f"{name} are exported as {' or '.join(allowed)}"
+    if image is not None and image not in allowed:
+        message = f"{can_be_had}, not as {image}"
+        raise ConfigurationError(message)
+    suffix = "" if file is None or file.is_dir() else _stem_and_suffix(file)[0]
+    named = _SUFFIXES.get(suffix, "")
+    if image is None:
+        if suffix and named not in allowed:
+            message = f"{file}: {can_be_had}, not as {suffix}; give it such a suffix, or pass --format"
             raise ConfigurationError(message)
-        return str(image)
-    named = "" if file is None else _SUFFIXES.get(_stem_and_suffix(file)[0], "")
-    if named in allowed:
-        return named
-    return "vhd" if name in DISKS else "xva"
+        return named or ("vhd" if name in DISKS else "xva")
+    if suffix in _FOREIGN or named not in {"", image}:
+        message = f"{file}: a file of --format {image} is not to be called {suffix}; {can_be_had}"
+        raise ConfigurationError(message)
+    return str(image)
 
 
 def _compression_of(file: Path | None) -> Compression | None:
@@ -179,7 +184,17 @@ def file_name(record: Record) -> str:
 
 
 def _refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    if path.exists() and not path.is_dir() and not force:
+    """Refuse what is there: a file unless forced, and in any case a device or a pipe, which a file would replace.
+
+    Raises:
+        DestinationError: it is there.
+    """
+    if path.is_dir() or not os.path.lexists(path):
+        return
+    if path.exists() and not path.is_file():
+        message = f"{path} is a device, a pipe or a socket, which an image cannot replace; - writes to stdout"
+        raise DestinationError(message, path=str(path))
+    if not force:
         message = f"{path} is there already; --force replaces it, once the new image is whole"
         raise DestinationError(message, path=str(path))
 
@@ -191,11 +206,16 @@ def write_summary(done: Transfer, format: Format | None) -> None:
             sys.stderr.write(text + "\n")
     elif format is Format.TABLE:
         for text in summary(done):
-            line(text)
+            line(folded(text, _width()))
     elif format is Format.NAME:
         line(safe(done.path))
     else:
         line(encode(as_record(done), indent=format is Format.JSON))
+
+
+def _width() -> int:
+    # Anywhere but at a terminal nothing is folded.
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def as_record(done: Transfer) -> Record:
@@ -231,7 +251,7 @@ async def import_file(
     name: str | None,
     description: str | None,
     image: Image | None,
-    format: Format | None,
+    format: str | None,
 ) -> None:
     """Import a file as a disk on an SR or as a VM in a pool, and write the id of what was made."""
     chosen = Format.pick(format)
@@ -259,11 +279,16 @@ async def import_file(
                     cast("Record", storage)["id"],
                     file,
                     format=cast('Literal["raw", "vhd"]', kind),
-                    name_label=file.stem if name is None else name,
+                    name_label=_label_of(file) if name is None else name,
                     name_description=description,
                     progress=bar.update,
                 )
     _write_made("vms" if machine else "vdis", made, bar, chosen)
+
+
+def _label_of(file: Path) -> str:
+    """Return a name for a disk from its file's, which may have bytes that are no text."""
+    return file.stem.encode(errors="replace").decode()
 
 
 def _write_made(collection: str, made: str, bar: Bar, format: Format) -> None:
@@ -271,8 +296,9 @@ def _write_made(collection: str, made: str, bar: Bar, format: Format) -> None:
     if format is Format.TABLE:
         noun = {"vms": "machine", "vdis": "disk"}[collection]
         line(f"made     {noun} {safe(made)}")
-        line(f"sent     {size(sent)} ({sent} bytes) in {duration(seconds)}, {rate(sent / seconds if seconds else 0.0)}")
-    elif format in {Format.NAME, Format.CSV}:
+        speed = rate(sent / seconds if seconds else 0.0)
+        line(folded(f"sent     {size(sent)} ({sent} bytes) in {duration(seconds)}, {speed}", _width()))
+    elif format is Format.NAME:
         line(safe(made))
     else:
         record = {"collection": collection, "id": made, "bytes": sent, "seconds": round(seconds, 3)}
@@ -288,14 +314,22 @@ def _import_format(file: Path, image: Image | None) -> str:
     from aioxo.images import sniff  # noqa: PLC0415 - brings aiohttp
 
     try:
+        # A pipe would make its opener wait.
+        if not (stat.S_ISREG(mode := file.stat().st_mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):
+            message = f"{file} is no file or disk, so it cannot be measured; nothing was sent"
+            raise ConfigurationError(message)
         with file.open("rb") as opened:
-            found = sniff(opened.read(512))
+            found = sniff(opened.read(_SECTOR))
+            length = opened.seek(0, os.SEEK_END)  # not stat(): a block device has its size here alone
     except OSError as error:
         message = f"{file}: {error.strerror or error}; nothing was sent"
         raise ConfigurationError(message) from error
     named = _SUFFIXES.get(_stem_and_suffix(file)[0], "")
     if image is Image.OVA or (image is None and named == "ova"):
         message = f"{file}: the server imports machines as XVA alone, not as OVA"
+        raise ConfigurationError(message)
+    if not length:
+        message = f"{file} is empty; nothing was sent"
         raise ConfigurationError(message)
     if image is not None:
         return str(image)
@@ -311,6 +345,12 @@ def _import_format(file: Path, image: Image | None) -> str:
     if found == "raw" and named in {"vhd", "xva"}:
         message = (
             f"{file} is named like a {named}, but does not start like one; pass --format raw to import it as it is"
+        )
+        raise ConfigurationError(message)
+    if found == "raw" and length % _SECTOR:
+        message = (
+            f"{file} has {length} bytes, which is no multiple of {_SECTOR}, so it is hardly a disk; "
+            "pass --format raw to import it all the same"
         )
         raise ConfigurationError(message)
     return found

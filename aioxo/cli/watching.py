@@ -63,7 +63,8 @@ def object_types(words: Sequence[str]) -> list[str]:
         type_ = known.get(word.lower().replace("_", "-")) or known.get(word.lower())
         if type_ is None:
             everything = sorted(LISTED_IN, key=str.lower)
-            message = f"{quoted(word)} is no type of object{closest(word, everything) or '; ' + ', '.join(everything)}"
+            hint = closest(word, everything) or f"; take one of {', '.join(everything)}"
+            message = f"{quoted(word)} is no type of object{hint}"
             raise ConfigurationError(message)
         types.append(type_)
     return types
@@ -234,15 +235,12 @@ async def watch(
     fields: str | None,
     seconds: float | None,
     limit: int | None,
-    format: Format | None,
+    format: str | None,
 ) -> None:
     """Write changes until interrupted, for some seconds, or until there were so many."""
     from aioxo.models import Gap  # noqa: PLC0415 - brings aiohttp
 
     chosen = Format.pick(format)
-    if chosen in {Format.JSON, Format.CSV}:
-        message = f"watch has no end, so it writes no {chosen}; take -o table, ndjson or name"
-        raise ConfigurationError(message)
     types = object_types(words)
     parsed = parse_filter(filter)
     reporter = _Reporter(chosen, parse_fields(fields))

@@ -68,10 +68,9 @@ def test_a_terminal_gets_a_table_that_fits(env: dict[str, str], columns: int) ->
         assert terminal.finish() == 0
     lines = terminal.plain.splitlines()
     assert lines[0].startswith("NAME")
-    assert lines[0].endswith("ID")
+    assert lines[0].endswith("ID") is (columns > 60)  # it goes first where there is no room
     assert len(lines) == 13
-    if columns > 60:
-        assert all(len(line) <= columns for line in lines)
+    assert all(len(line) <= columns for line in lines)
 
 
 @pytest.mark.parametrize(
