@@ -18,40 +18,54 @@ the rest, and a filter, an error or the command line's help has no need of it.
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .downloads import ExportStream
+from .downloads import ByteSink, Destination, ExportStream
 from .errors import *  # noqa: F403 - the whole tree, which lists itself
 from .errors import __all__ as _errors
 from .feed import Changes, Notifications
 from .filters import F, Filter
+from .hub import Overflow
 from .models import Change, Gap, MethodInfo, Notification, Progress, Record, Timeouts, Transfer
-from .resources import Collection
+from .progress import ProgressCallback
+from .resources import Collection, Disks, Machines, Pools, StorageRepositories, VirtualMachines, WritableDisks
 from .rest import RecordStream
 from .rpc import Connection, ConnectionState
 from .tasks import Task
+from .uploads import Source
 
 if TYPE_CHECKING:
     from .client import Client, connect
 
 __all__ = [  # noqa: PLE0604 - strings, from a list that a test holds to be complete
+    "ByteSink",
     "Change",
     "Changes",
     "Client",
     "Collection",
     "Connection",
     "ConnectionState",
+    "Destination",
+    "Disks",
     "ExportStream",
     "F",
     "Filter",
     "Gap",
+    "Machines",
     "MethodInfo",
     "Notification",
     "Notifications",
+    "Overflow",
+    "Pools",
     "Progress",
+    "ProgressCallback",
     "Record",
     "RecordStream",
+    "Source",
+    "StorageRepositories",
     "Task",
     "Timeouts",
     "Transfer",
+    "VirtualMachines",
+    "WritableDisks",
     "__version__",
     "connect",
     *_errors,

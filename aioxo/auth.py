@@ -94,8 +94,10 @@ def parse_url(text: str) -> tuple[Address, Credentials]:
     base = re.sub(r"/+(rest(/v0)?|api)?/*$", "", quote(unquote(parts.path), safe="/"))
     if parts.username and parts.password is None:
         credentials = Credentials(token=unquote(parts.username))
-    elif parts.username:
-        credentials = Credentials(username=unquote(parts.username), password=unquote(parts.password or ""))
+    elif parts.username or parts.password:
+        credentials = Credentials(
+            username=unquote(parts.username or "") or None, password=unquote(parts.password or "")
+        )
     else:
         credentials = Credentials()
     return Address(origin, base), credentials
@@ -159,7 +161,9 @@ def resolve(
         given.password or in_url.password,
         given.otp,
     )
-    if not found.token and not found.password:
+    if found.password and not found.token and not found.username:
+        found = Credentials(None, look_up("USER", "USERNAME"), found.password, given.otp)
+    elif not found.token and not found.password:
         found = Credentials(
             None if found.username else look_up("TOKEN"),
             found.username or look_up("USER", "USERNAME"),

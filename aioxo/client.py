@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from .auth import TLS, Credentials, parse_fingerprint, resolve
 from .errors import ConfigurationError, InvalidParameters, ProtocolError, XOError
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["Client", "connect"]
 
 logger = logging.getLogger("aioxo.client")
+
+#: How long the token lasts that is made from a password, should nobody come to delete it. The server's default is a
+#: month; much less would end clients that run for days.
+LIFETIME: Final = "7 days"
 
 _CLASSES: dict[str, type[Collection]] = {
     "pools": Pools,
@@ -72,7 +76,7 @@ def connect(
         token: an authentication token. With it, the websocket is opened only when something needs it.
         username: instead of a token, with `password`. A password is used once, over the websocket, to make a token
             for this client, which is deleted when the client is closed.
-        password: see `username`.
+        password: see `username`. The token lasts for seven days, so a client that runs for longer takes a token.
         otp: the one-time code of a user with two-factor sign-in; it goes with a password, never with a token.
         insecure: accept any certificate; None to ask the environment.
         ca_file: path of a PEM file with the authorities to trust instead of the system's.
@@ -143,6 +147,7 @@ class Client:
         self.connection = Connection(self._session, credentials)
         self._feed = Feed(self.connection, self._rest)
         self._own_token: str | None = None
+        self._entered = False
         for name in COLLECTIONS:
             setattr(self, name.replace("-", "_"), self.collection(name))
 
@@ -166,8 +171,12 @@ class Client:
             AuthenticationError: the server refuses the credentials.
             CannotConnect, TLSError, ConnectionLost, Timeout: the server cannot be reached.
             NotXenOrchestra: something else answers at this address.
-            ConfigurationError: ca_file cannot be read.
+            ConfigurationError: ca_file cannot be read, or the client was entered before.
         """
+        if self._entered:
+            message = "a client can be entered once; make another with aioxo.connect()"
+            raise ConfigurationError(message)
+        self._entered = True
         await self._session.open()
         try:
             if self._credentials.token is None:
@@ -199,11 +208,12 @@ class Client:
         Over the websocket, because there every version knows it, and a colon in the password does no harm.
         """
         await self.connection.open()
+        limited = {"expiresIn": LIFETIME}
         try:
-            token = await self.call("token.create", description="aioxo", call_timeout=self.timeouts.connect)
+            token = await self.call("token.create", description="aioxo", call_timeout=self.timeouts.connect, **limited)
         except InvalidParameters:
             # Servers before 2023 know no description.
-            token = await self.call("token.create", call_timeout=self.timeouts.connect)
+            token = await self.call("token.create", call_timeout=self.timeouts.connect, **limited)
         if not isinstance(token, str):
             message = "token.create: the answer is not a token"
             raise ProtocolError(message)
@@ -255,6 +265,7 @@ class Client:
         Raises:
             ApiError, AuthenticationError: the server refused, by class and status.
             ConnectionLost, Timeout, ProtocolError: there was no proper answer.
+            ConfigurationError: the verb, the path, `params` or `json` holds what cannot be sent.
         """
         if not path.startswith("/"):
             message = f"path starts with a slash and is below /rest/v0, as in '/vms'; this is {path!r}"
@@ -280,6 +291,7 @@ class Client:
             MethodNotFound: there is no such method.
             InvalidParameters: a parameter is missing, unknown or of the wrong type; `.data["errors"]` says which.
             ApiError: the server refused otherwise, by class and code.
+            ConfigurationError: a parameter is not something JSON can say, such as an integer beyond 64 bits.
             ConnectionLost: no reply; `.sent` tells whether the call may have been carried out.
             Timeout: no reply in time; the call may still be carried out.
         """

@@ -90,7 +90,7 @@ class FilterSyntaxError(ConfigurationError, ValueError):
     """A query string is not in the server's filter language.
 
     Attributes:
-        text: the whole query string.
+        text: the whole query string; empty when it is nested too deep to be written.
         position: 0-based index into `text` where parsing stopped.
     """
 

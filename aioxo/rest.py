@@ -10,6 +10,8 @@ the 404 of a route it does not have.
 
 from __future__ import annotations
 
+import asyncio
+import warnings
 from contextlib import asynccontextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -55,7 +57,11 @@ def segment(text: str) -> str:
     if text in {"", ".", ".."}:
         message = f"{text!r} cannot be an id"
         raise ConfigurationError(message)
-    return quote(text, safe="")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        message = f"{excerpt(text)} cannot be an id: it holds half a character"
+        raise ConfigurationError(message) from None
 
 
 def encode_query(params: Mapping[str, Any]) -> str:
@@ -68,7 +74,11 @@ def encode_query(params: Mapping[str, Any]) -> str:
             pairs += [(name, str(item)) for item in value]
         elif value is not None and value is not False:
             pairs.append((name, str(value)))
-    return urlencode(pairs, quote_via=quote)
+    try:
+        return urlencode(pairs, quote_via=quote)
+    except UnicodeEncodeError:
+        message = f"a parameter of {', '.join(excerpt(name) for name in params)} holds half a character"
+        raise ConfigurationError(message) from None
 
 
 class Rest:
@@ -112,10 +122,17 @@ class Rest:
             ConnectionLost, Timeout, NotXenOrchestra, ProtocolError: there was no proper answer.
         """
         headers = {} if json is None else {"Content-Type": "application/json"}
-        body = None if json is None else dumps(json)
+        body = None if json is None else _encode(json, f"{method} {ROOT}{path}")
         limit = None if patient else read_timeout if read_timeout is not None else self._session.timeouts.read
         async with self.exchange(
-            method, path, params=params, headers=headers, body=body, answer_timeout=limit, read_timeout=limit
+            method,
+            path,
+            params=params,
+            headers=headers,
+            body=body,
+            answer_timeout=limit,
+            read_timeout=limit,
+            repeatable=method == "GET",
         ) as response:
             return await self.answer(response, f"{method} {ROOT}{path}")
 
@@ -134,6 +151,7 @@ class Rest:
         body: bytes | AsyncIterable[bytes] | None = None,
         answer_timeout: float | None = None,
         read_timeout: float | None = None,
+        repeatable: bool = False,
     ) -> AsyncIterator[Response]:
         """Send a request and give its answer once its status says yes; see `Session.exchange` for the arguments.
 
@@ -157,12 +175,13 @@ class Rest:
                 body=body,
                 answer_timeout=answer_timeout,
                 read_timeout=read_timeout,
+                repeatable=repeatable,
             ) as response:
                 if response.status < 300:
                     yield response
                     return
                 if response.status >= 400:
-                    raise await _refusal(response, name)
+                    raise await _refusal(response, name, self._session.timeouts.read)
                 target, query = self._follow(response, name, resendable=body is None or isinstance(body, bytes))
         message = f"{name}: more than {_REDIRECTS} redirects"
         raise ProtocolError(message)
@@ -197,7 +216,12 @@ class Rest:
         """Return a stream of the records at `path`, to be entered with ``async with``; see `RecordStream`."""
         limit = read_timeout if read_timeout is not None else self._session.timeouts.read
         exchange = self.exchange(
-            "GET", path, params={**(params or {}), "ndjson": True}, answer_timeout=limit, read_timeout=limit
+            "GET",
+            path,
+            params={**(params or {}), "ndjson": True},
+            answer_timeout=limit,
+            read_timeout=limit,
+            repeatable=True,
         )
         return RecordStream(exchange, f"GET {ROOT}{path}")
 
@@ -209,8 +233,9 @@ class Rest:
                 credential, so no cookie goes with it.
         """
         limit = self._session.timeouts.read
-        exchange = self._session.exchange("GET", path, answer_timeout=limit, read_timeout=limit)
-        return RecordStream(exchange, "GET of the objects")
+        name = "GET of the objects"
+        exchange = self._session.exchange("GET", path, answer_timeout=limit, read_timeout=limit, name=name)
+        return RecordStream(exchange, name)
 
     async def probe(self) -> None:
         """See that the address is Xen Orchestra's and that it takes the token: the cheapest request all versions have.
@@ -243,6 +268,8 @@ class RecordStream:
 
     def __init__(self, exchange: AbstractAsyncContextManager[Response], where: str) -> None:
         self.delivered = 0
+        self._left = False
+        self._entered = False
         self._exchange = exchange
         self._where = where
         self._response: Response | None = None
@@ -256,7 +283,17 @@ class RecordStream:
         return f"<RecordStream {self._where} {state} delivered={self.delivered}>"
 
     async def __aenter__(self) -> Self:
-        """Send the request; raises what `Rest.exchange` raises."""
+        """Send the request.
+
+        Raises:
+            ConfigurationError: the stream was entered before.
+            ApiError, AuthenticationError: the server refused.
+            ConnectionLost, Timeout, NotXenOrchestra, ProtocolError: there was no proper answer.
+        """
+        if self._entered:
+            message = f"{self._where}: a stream can be entered once; ask for another"
+            raise ConfigurationError(message)
+        self._entered = True
         response = await self._exchange.__aenter__()
         if response.status >= 300 or response.content_type == "text/html":
             # Only a one-shot URL comes here: once used, it leads to the login page.
@@ -269,8 +306,14 @@ class RecordStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ended = True
+        self._ended = self._left = True
+        self._batch = iter(())
         await self._exchange.__aexit__(kind, error, traceback)
+
+    def __del__(self) -> None:
+        if self._response is not None and not self._left:
+            message = f"{self._where}: the stream was entered and never left; use `async with`"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def __aiter__(self) -> Self:
         return self
@@ -282,11 +325,15 @@ class RecordStream:
             InvalidRecord: a line is not JSON, or the body ends in the middle of one.
             ConnectionLost: the body was cut.
             Timeout: nothing came for the read limit.
+            ConfigurationError: the block was left.
         """
         while True:
             for record in self._batch:
                 self.delivered += 1
                 return record
+            if self._left:
+                message = f"{self._where}: the block of this stream was left; iterate inside it"
+                raise ConfigurationError(message)
             if self._parser.fault is not None:
                 raise self._parser.fault
             if self._ended:
@@ -319,11 +366,23 @@ def _with_href(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-async def _refusal(response: Response, name: str) -> Exception:
-    """Read the error that a status of 400 or more stands for."""
+def _encode(value: Any, name: str) -> bytes:
     try:
-        data = await response.body(_ERROR_LIMIT)
-    except (ConnectionLost, ProtocolError):
+        return dumps(value)
+    except (TypeError, RecursionError) as error:
+        message = f"{name}: the body cannot be said in JSON: {error}"
+        raise ConfigurationError(message) from error
+
+
+async def _refusal(response: Response, name: str, limit: float | None) -> Exception:
+    """Read the error that a status of 400 or more stands for.
+
+    It gets `limit` seconds, also where the request has no limit, as an upload has none; then the status has to do.
+    """
+    try:
+        async with asyncio.timeout(limit):
+            data = await response.body(_ERROR_LIMIT)
+    except (ConnectionLost, ProtocolError, TimeoutError):
         data = b""
     try:
         body = loads(data)

@@ -110,6 +110,7 @@ class _Link:
             raise Timeout(text, limit="call", seconds=timeout or 0.0) from None
         finally:
             del self._waiting[call_id]
+            self.dialogue.abandon(call_id)  # which does nothing once there was a reply
             if future.done() and not future.cancelled():
                 future.exception()  # looked at, so that asyncio does not complain when sending failed first
 
@@ -190,6 +191,7 @@ class Connection:
         Cancelling abandons the reply; the server carries the call out all the same, for it has no way to cancel.
 
         Raises:
+            ConfigurationError: a parameter is not something JSON can say; nothing was sent.
             ApiError: the server refused, by class and code.
             ConnectionLost: no reply, or no connection within the connect limit; `.sent` tells whether the call may
                 have been carried out.
@@ -201,7 +203,9 @@ class Connection:
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` what comes from now on, once; the connection is kept up for it."""
-        if not any(other is listener for other in self._listeners):
+        if self._closed:  # since the listener asked for a connection
+            listener.ended(None)
+        elif not any(other is listener for other in self._listeners):
             self._listeners = (*self._listeners, listener)
 
     def unlisten(self, listener: Listener) -> None:

@@ -24,6 +24,7 @@ import multidict
 import yarl
 
 from ._version import __version__
+from .connector import Attempt, Connector, LimitedResolver, connections_trace, make_socket, send_once
 from .errors import (
     CannotConnect,
     ConfigurationError,
@@ -60,8 +61,9 @@ BODY_LIMIT: Final = 256 * 2**20
 BURST: Final = 16
 #: Seconds of silence after which a websocket is pinged; half as many more without an answer end it.
 PING_INTERVAL: Final = 20.0
-#: What would end the request line, or the request.
-_UNSENDABLE: Final = re.compile(r"[\s\x00-\x1f\x7f]")
+#: What would end the request line, or the request, or has no bytes at all.
+_UNSENDABLE: Final = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
+_VERB: Final = re.compile(r"[A-Za-z]+")
 
 
 class Response:
@@ -232,6 +234,7 @@ class Session:
         self._tls = tls
         self._connections = connections
         self._client: aiohttp.ClientSession | None = None
+        self._resolver: LimitedResolver | None = None
         self._where = str(address)
         self._answered = False  # until something has, the scheme may be the wrong one
 
@@ -244,18 +247,26 @@ class Session:
         Raises:
             ConfigurationError: the file of certificate authorities cannot be read.
         """
-        connector = aiohttp.TCPConnector(
-            ssl=self._ssl(), limit=self._connections, keepalive_timeout=KEEP_ALIVE, enable_cleanup_closed=False
+        ssl_ = self._ssl()
+        self._resolver = LimitedResolver(self.timeouts.connect)
+        connector = Connector(
+            ssl=ssl_,
+            limit=self._connections,
+            keepalive_timeout=KEEP_ALIVE,
+            enable_cleanup_closed=False,
+            resolver=self._resolver,
+            socket_factory=make_socket,
         )
-        redirects = aiohttp.TraceConfig()
-        redirects.on_request_redirect.append(_refuse_redirect)
+        trace = connections_trace()
+        trace.on_request_redirect.append(_refuse_redirect)
         self._client = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"aioxo/{__version__}", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeouts.connect),
             read_bufsize=READ_BUFFER,
-            trace_configs=[redirects],
+            trace_configs=[trace],
+            middlewares=(send_once,),
             auto_decompress=True,
             # Proxies aside, this would also read ~/.netrc and add a second way to sign in, which the server refuses.
             trust_env=False,
@@ -277,8 +288,13 @@ class Session:
     async def close(self) -> None:
         """Close every connection; does nothing when there is none."""
         client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        resolver, self._resolver = self._resolver, None
+        try:
+            if client is not None:
+                await client.close()
+        finally:
+            if resolver is not None:
+                await resolver.close()
 
     def _require_client(self) -> aiohttp.ClientSession:
         if self._client is None:
@@ -297,6 +313,8 @@ class Session:
         body: bytes | AsyncIterable[bytes] | None = None,
         answer_timeout: float | None = None,
         read_timeout: float | None = None,
+        repeatable: bool = False,
+        name: str | None = None,
     ) -> AsyncIterator[Response]:
         """Send one request and give its answer, which ends with the ``async with``.
 
@@ -306,24 +324,32 @@ class Session:
             query: percent-encoded, without the question mark.
             headers: to send with it; a Content-Length here keeps a streamed body from being chunked.
             body: the bytes, or what gives them piece by piece.
-            answer_timeout: seconds until the headers have come, or None.
+            answer_timeout: seconds from having a connection until the headers have come, or None.
             read_timeout: seconds of silence in the body, or None.
+            repeatable: a plain read, which is sent once more when the server closed an idle connection just as it was
+                used again.
+            name: what errors call the request, for a path that nobody may see; None for verb and URL.
 
         Raises:
             CannotConnect, TLSError: nothing was sent.
             ConnectionLost: the connection ended before the headers came.
             Timeout: a limit passed.
             NotXenOrchestra: what answers does not speak HTTP.
-            ConfigurationError: the path holds what none can hold; nothing was sent.
+            ConfigurationError: the verb or the path holds what none can hold; nothing was sent.
         """
         client = self._require_client()
-        where = f"{method} {self.address}{path}"
+        where = name or f"{method} {self.address}{path}"
+        if not _VERB.fullmatch(method):
+            message = f"{excerpt(method)!r} is no HTTP verb"
+            raise ConfigurationError(message)
         if _UNSENDABLE.search(path) or _UNSENDABLE.search(query):
             message = f"{excerpt(where)}: a path holds neither spaces nor control characters; percent-encode them"
             raise ConfigurationError(message)
         url = yarl.URL(self.address.http(path) + (f"?{query}" if query else ""), encoded=True)
-        with self._errors(where, answer_timeout):
-            async with asyncio.timeout(answer_timeout):
+        streams = body is not None and not isinstance(body, bytes)
+        attempt = Attempt(answer_timeout, streams=streams, repeatable=repeatable)
+        with self._errors(where, attempt, limit="read", seconds=answer_timeout):
+            async with attempt.clock:
                 response = await client.request(method, url, headers=headers, data=body, allow_redirects=False)
         self._answered = True
         try:
@@ -345,7 +371,8 @@ class Session:
         """
         client = self._require_client()
         where = f"websocket {self._where}/api/"
-        with self._errors(where, self.timeouts.connect):
+        attempt = Attempt(None, repeatable=True)  # an upgrade carries nothing out
+        with self._errors(where, attempt, limit="connect", seconds=self.timeouts.connect):
             async with asyncio.timeout(self.timeouts.connect):
                 connected = await client.ws_connect(
                     yarl.URL(self.address.websocket, encoded=True),
@@ -357,7 +384,7 @@ class Session:
         return WebSocket(connected, where)
 
     @contextlib.contextmanager
-    def _errors(self, where: str, answer_timeout: float | None) -> Iterator[None]:
+    def _errors(self, where: str, attempt: Attempt, *, limit: str, seconds: float | None) -> Iterator[None]:
         """Turn what goes wrong before an answer into our errors."""
         try:
             yield
@@ -383,22 +410,23 @@ class Session:
             raise NotXenOrchestra(message) from error
         except aiohttp.ClientResponseError as error:
             self._strip(error)
-            message = f"{where}: what answers does not speak HTTP; is it https:// that is meant?"
-            raise NotXenOrchestra(message) from error
+            raise NotXenOrchestra(_no_http(where)) from error
         except aiohttp.ConnectionTimeoutError as error:
             message = f"{self._where}: no connection within {self.timeouts.connect} s; is the address right?"
             raise Timeout(message, limit="connect", seconds=self.timeouts.connect or 0.0) from error
         except TimeoutError as error:
-            message = f"{where}: no answer within {answer_timeout} s"
-            raise Timeout(message, limit="read", seconds=answer_timeout or 0.0) from error
+            message = f"{where}: no answer within {seconds} s"
+            raise Timeout(message, limit=limit, seconds=seconds or 0.0) from error
         except aiohttp.InvalidURL as error:
             message = f"{self._where} is not an address that can be used"
             raise ConfigurationError(message) from error
         except (aiohttp.ClientError, ConnectionError) as error:
+            if attempt.met_another_protocol:
+                raise NotXenOrchestra(_no_http(where)) from error
             message = f"{where}: the connection was lost before an answer came"
             if not self._answered and self.address.origin.startswith("http:"):
                 message += "; a server that wants TLS here has an address with https://"
-            raise ConnectionLost(message, sent=True) from error
+            raise ConnectionLost(message, sent=attempt.was_sent(error)) from error
 
     def _strip(self, error: aiohttp.ClientResponseError) -> None:
         """Take out of aiohttp's error what was sent: the headers, with the token, and the URL, which may be one too."""
@@ -417,6 +445,10 @@ class Session:
         if "WRONG_VERSION_NUMBER" in str(cause) or "RECORD_LAYER" in str(cause):
             return f"{self._where}: the server does not speak TLS on this port; is http:// meant?"
         return f"{self._where}: the TLS handshake failed: {reason}"
+
+
+def _no_http(where: str) -> str:
+    return f"{where}: what answers does not speak HTTP; is it https:// that is meant?"
 
 
 def _os_reason(error: aiohttp.ClientConnectorError) -> str:

@@ -14,7 +14,16 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from .backoff import Backoff
-from .errors import ConfigurationError, ConnectionLost, ProtocolError, ServiceUnavailable, TaskFailed, Timeout, XOError
+from .errors import (
+    CannotConnect,
+    ConfigurationError,
+    ConnectionLost,
+    ProtocolError,
+    ServiceUnavailable,
+    TaskFailed,
+    Timeout,
+    XOError,
+)
 from .rest import segment
 
 if TYPE_CHECKING:
@@ -106,9 +115,10 @@ class Task:
             try:
                 # Bounded, for a connection that is half open says nothing for ever.
                 answer = await self._rest.request("GET", path, params={"wait": True}, read_timeout=POLL_LIMIT)
-            except (ConnectionLost, ServiceUnavailable, Timeout):
+            except (ConnectionLost, ServiceUnavailable, Timeout) as error:
                 # One that was held for a while was cut by a proxy's own limit, which is no failure.
-                failures = 0 if loop.time() - asked >= HELD else failures + 1
+                held = loop.time() - asked >= HELD and not _is_unreachable(error)
+                failures = 0 if held else failures + 1
                 if failures >= _RETRIES:
                     raise
                 await asyncio.sleep(_RETRY.delay(failures, random.random))
@@ -152,6 +162,11 @@ class Task:
             code=details.get("code"),
             params=tuple(params) if isinstance(params, list) else (),
         )
+
+
+def _is_unreachable(error: XOError) -> bool:
+    """Tell whether there was not even a connection, which can take as long to show as a poll is held."""
+    return isinstance(error, CannotConnect) or (isinstance(error, Timeout) and error.limit == "connect")
 
 
 def task_from(rest: Rest, answer: Answer) -> Task:

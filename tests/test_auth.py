@@ -184,6 +184,11 @@ def test_the_environments_token_goes_to_nobody_else() -> None:
     assert resolved("xo", Credentials(username="u"), **environ)[1] == Credentials(username="u", password="ep")
 
 
+def test_a_password_of_the_callers_goes_with_the_name_of_the_environment() -> None:
+    assert resolved("xo", Credentials(password="p"), XOA_USER="u", XOA_TOKEN="E")[1] == Credentials(None, "u", "p")
+    assert resolved("https://:p@xo.example", XOA_USERNAME="u")[1] == Credentials(None, "u", "p")
+
+
 def test_a_one_time_code_stays_with_its_password() -> None:
     given = Credentials(username="u", password="p", otp="123456")
     assert resolved("xo", given)[1] == given

@@ -69,8 +69,11 @@ def test_no_error_class_hides_elsewhere() -> None:
         if module.name.startswith(("aioxo.simulator", "aioxo.cli")) or "._" in module.name:
             continue
         for name, value in vars(importlib.import_module(module.name)).items():
+            if name.startswith("_"):
+                continue  # does not leave its module
             if isinstance(value, type) and issubclass(value, BaseException) and value.__module__ == module.name:
-                assert value.__module__ == "aioxo.errors", name
+                # A private one is for aiohttp's eyes and never reaches a caller.
+                assert value.__module__ == "aioxo.errors" or name.startswith("_"), name
 
 
 def test_the_picture_of_the_tree_names_every_class() -> None:

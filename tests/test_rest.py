@@ -389,3 +389,45 @@ async def test_entering_the_client_cancelled_at_every_await(peer: FakeServer) ->
     outcomes = [outcome async for outcome in cancelled_at_every_await(operation, check)]
     assert asyncio.CancelledError in map(type, outcomes)
     await peer.wait_for(lambda: not peer.sockets)
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "POST", "PATCH"])
+async def test_a_request_that_changes_something_is_sent_once(peer: FakeServer, xo: aioxo.Client, method: str) -> None:
+    sent = 0
+
+    async def cut(line: Line, request: Request) -> None:
+        nonlocal sent
+        sent += 1
+        raise EOFError
+
+    peer.routes[f"{method} /rest/v0/vms/a"] = cut
+    with pytest.raises(aioxo.ConnectionLost) as caught:
+        await xo.request(method, "/vms/a")
+    assert caught.value.sent
+    assert sent == 1
+
+
+async def test_an_export_is_started_once(peer: FakeServer, xo: aioxo.Client) -> None:
+    sent = 0
+
+    async def cut(line: Line, request: Request) -> None:
+        nonlocal sent
+        sent += 1
+        raise EOFError
+
+    peer.routes["GET /rest/v0/vdis/d.vhd"] = cut
+    with pytest.raises(aioxo.ConnectionLost):
+        async with xo.vdis.open_export("d"):
+            pytest.fail("opened")
+    assert sent == 1
+
+
+async def test_a_one_shot_url_is_in_no_error(peer: FakeServer, xo: aioxo.Client) -> None:
+    async def cut(line: Line, request: Request) -> None:
+        raise EOFError
+
+    peer.routes["GET /api/S3CRET"] = cut
+    peer.returns("xo.getAllObjects", {"$getFrom": "/api/S3CRET"})
+    with pytest.raises(aioxo.ConnectionLost) as caught:
+        await xo.objects()
+    assert "S3CRET" not in str(caught.value)

@@ -106,8 +106,9 @@ async def test_refused_calls(
 
 
 async def test_a_call_that_json_cannot_say(peer: FakeServer, xo: aioxo.Client) -> None:
-    with pytest.raises(TypeError):
-        await xo.call("echo", bad=object())
+    for bad in (object(), 2**70, "\ud800"):
+        with pytest.raises(aioxo.ConfigurationError, match="echo: the parameters cannot be said in JSON"):
+            await xo.call("echo", bad=bad)
     assert await xo.call("echo") == {}
 
 
@@ -127,6 +128,7 @@ async def test_a_reply_that_comes_late_surprises_nobody(peer: FakeServer, xo: ai
         calling.cancel()
     with pytest.raises((asyncio.CancelledError, aioxo.Timeout)):
         await calling
+    assert (await xo.connection._link()).dialogue._abandoned
     await peer.sockets[0].say(id=peer.calls[0]["id"], result="late")
     assert await xo.call("echo", a=1) == {"a": 1}
     assert xo.connection.malformed == 0
@@ -399,9 +401,7 @@ async def test_closing_wakes_everyone(peer: FakeServer) -> None:
             with pytest.raises(aioxo.ConnectionLost) as raised:
                 await calling
             assert raised.value.sent is True
-            # The cut is told before the end.
-            assert await listening in {"over", aioxo.Gap("disconnected")}
-            assert [item async for item in raw] == []
+            assert await listening == "over"  # an orderly end is no gap
         with pytest.raises(aioxo.ConfigurationError, match="was closed"):
             await xo.call("echo")
         await xo.close()
@@ -624,3 +624,82 @@ async def test_an_orderly_close_is_no_gap(xo: aioxo.Client) -> None:
     async with xo.notifications() as notifications:
         await xo.connection.close()
         assert [item async for item in notifications] == []
+
+
+async def test_a_close_that_is_cancelled_leaves_nobody_waiting(
+    peer: FakeServer, xo: aioxo.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer.ignores("slow")
+    async with xo.notifications() as raw:
+        calling = asyncio.ensure_future(xo.call("slow"))
+        await peer.called()
+        closing = asyncio.ensure_future(xo.connection.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert [item async for item in raw] == []
+        with pytest.raises(aioxo.ConnectionLost, match="closed"):
+            await calling
+
+
+async def test_a_listener_that_comes_after_the_close_is_told(xo: aioxo.Client) -> None:
+    await xo.call("echo")
+    notifications = xo.notifications()
+    opening = asyncio.ensure_future(notifications.__aenter__())
+    await xo.connection.close()
+    with contextlib.suppress(aioxo.XOError):
+        await opening
+    xo.connection.listen(notifications)
+    notifications._unopened = ""
+    assert [item async for item in notifications] == []
+
+
+@pytest.mark.parametrize("refusals", [3, 7])
+async def test_a_good_token_that_is_refused_for_a_while(peer: FakeServer, xo: aioxo.Client, refusals: int) -> None:
+    async def starting(socket: WebSocketPeer, call: dict[str, Any]) -> None:
+        if len(peer.sign_ins) <= 1 + refusals:
+            await socket.say(id=call["id"], error={"code": 3, "message": "invalid credentials"})
+        else:
+            await peer._sign_in(socket, call)
+
+    async with xo.notifications() as raw:
+        peer.sign_in = starting
+        peer.sockets[0].line.reset()
+        assert await raw.receive() == aioxo.Gap("disconnected")
+        await peer.signed_in()
+        await peer.broadcast(json.dumps({"method": "all", "params": 1}))
+        assert await raw.receive() == aioxo.Notification("all", 1)
+
+
+async def test_a_mistake_of_ours_is_no_orderly_close(
+    peer: FakeServer, xo: aioxo.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer.ignores("slow")
+    async with xo.notifications() as notifications:
+        calling = asyncio.ensure_future(xo.call("slow"))
+        await peer.called()
+
+        def fail(_: aioxo.Notification) -> None:
+            raise LookupError
+
+        monkeypatch.setattr(notifications, "notified", fail)
+        await peer.broadcast(all_enter())
+        with pytest.raises(aioxo.ConnectionLost, match="mistake in aioxo"):
+            await calling
+
+
+async def test_the_token_of_a_password_does_not_last_for_ever(peer: FakeServer) -> None:
+    peer.returns("token.create", TOKEN)
+    peer.returns("token.deleteOwn", True)
+    async with connected(peer, username="admin", password="pass:word", token=None):
+        assert peer.calls[0]["params"] == {"description": "aioxo", "expiresIn": "7 days"}
+
+
+async def test_a_client_is_entered_once(peer: FakeServer) -> None:
+    async with connected(peer) as xo:
+        with pytest.raises(aioxo.ConfigurationError, match="entered once"):
+            await xo.__aenter__()
+        assert await xo.call("echo") == {}
+    with pytest.raises(aioxo.ConfigurationError, match="entered once"):
+        await xo.__aenter__()

@@ -125,7 +125,7 @@ async def test_idle_connections_that_the_server_closed_cost_no_request() -> None
 
     async with serve(script) as peer, opened(peer.url) as session:
         for count in range(1, 4):
-            assert await fetch(session) == b"once"
+            assert await fetch(session, repeatable=True) == b"once"
             await peer.wait_for(lambda: not peer._running)  # the server's end is closed
             assert peer.connections == count
 

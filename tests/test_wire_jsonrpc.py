@@ -41,11 +41,29 @@ def test_ids_are_unique() -> None:
     assert repr(dialogue) == "<Dialogue outstanding=100>"
 
 
-def test_what_json_cannot_say_registers_nothing() -> None:
+@pytest.mark.parametrize("bad", [object(), 2**70, "\ud800", b"bytes"], ids=repr)
+def test_what_json_cannot_say_registers_nothing(bad: object) -> None:
     dialogue = Dialogue()
-    with pytest.raises(TypeError):
-        dialogue.call("x", {"bad": object()})
+    with pytest.raises(aioxo.ConfigurationError, match="x: the parameters cannot be said in JSON"):
+        dialogue.call("x", {"bad": bad})
+    with pytest.raises(aioxo.ConfigurationError):
+        dialogue.call("\ud800", {})
     assert repr(dialogue) == "<Dialogue outstanding=0>"
+
+
+def test_abandoned_calls_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aioxo.wire.jsonrpc.ABANDONED_LIMIT", 3)
+    dialogue, kept = one_call()
+    abandoned = [dialogue.call("slow", {})[0] for _ in range(10)]
+    for call_id in abandoned:
+        dialogue.abandon(call_id)
+    assert repr(dialogue) == "<Dialogue outstanding=4>"
+    assert isinstance(dialogue.receive(json.dumps({"id": abandoned[0], "result": 1})), aioxo.ProtocolError)
+    assert dialogue.receive(json.dumps({"id": abandoned[-1], "result": 1})) == Reply(abandoned[-1], 1)
+    # The one that is still waited for is none the worse for it, and nothing is left to abandon afterwards.
+    assert dialogue.receive(json.dumps({"id": kept, "result": 1})) == Reply(kept, 1)
+    dialogue.abandon(kept)
+    assert repr(dialogue) == "<Dialogue outstanding=2>"
 
 
 def test_results_in_any_order() -> None:

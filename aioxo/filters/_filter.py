@@ -30,7 +30,9 @@ class Filter:
 
     def __init__(self, node: Node) -> None:
         if node.depth > MAX_DEPTH:
-            raise FilterSyntaxError(f"nested more than {MAX_DEPTH} levels deep", text=write(node), position=0)
+            # A path can be of any length at once; writing it would need as many frames.
+            text = write(node) if node.depth <= 2 * MAX_DEPTH else ""
+            raise FilterSyntaxError(f"nested more than {MAX_DEPTH} levels deep", text=text, position=0)
         object.__setattr__(self, "_node", node)
         object.__setattr__(self, "_test", None)
 

@@ -17,12 +17,13 @@ server does not understand gets no reply at all, so a call needs a limit of its 
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jsonrpcclient
 
-from aioxo.errors import ProtocolError, XOError, api_error_from_rpc, excerpt
+from aioxo.errors import ConfigurationError, ProtocolError, XOError, api_error_from_rpc, excerpt
 from aioxo.models import Notification
 
 from .json import JSONDecodeError, dumps, loads
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Dialogue", "Reply"]
+
+#: Abandoned calls whose reply is still known when it comes; for those before, it is a message that answers nothing.
+ABANDONED_LIMIT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Dialogue:
     def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._outstanding: dict[int, str] = {}
+        self._abandoned: deque[int] = deque()
 
     def __repr__(self) -> str:
         return f"<Dialogue outstanding={len(self._outstanding)}>"
@@ -55,15 +60,25 @@ class Dialogue:
     def call(self, method: str, params: Mapping[str, Any]) -> tuple[int, bytes]:
         """Register a call; return its id and the message to send.
 
-        A caller that stops waiting has nothing to undo: the id stays known, so that a late reply is no surprise.
-
         Raises:
-            TypeError: a parameter is not something JSON can say; nothing was registered.
+            ConfigurationError: a parameter is not something JSON can say; nothing was registered.
         """
         call_id = next(self._ids)
-        message = dumps(jsonrpcclient.request(method, dict(params), id=call_id))
+        try:
+            message = dumps(jsonrpcclient.request(method, dict(params), id=call_id))
+        except (TypeError, RecursionError) as error:
+            text = f"{excerpt(str(method))}: the parameters cannot be said in JSON: {error}"
+            raise ConfigurationError(text) from error
         self._outstanding[call_id] = method
         return call_id, message
+
+    def abandon(self, call_id: int) -> None:
+        """Note that nobody waits for this reply any more; it stays known for a while, so that it is no surprise."""
+        if call_id not in self._outstanding:
+            return
+        self._abandoned.append(call_id)
+        if len(self._abandoned) > ABANDONED_LIMIT:
+            self._outstanding.pop(self._abandoned.popleft(), None)
 
     def receive(self, data: bytes | str) -> Reply | Notification | ProtocolError:
         """Tell what one message is; never raises."""
