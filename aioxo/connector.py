@@ -55,23 +55,28 @@ class Attempt:
         self._seconds = seconds
         self._streams = streams
         self._protocol: ResponseHandler | None = None
+        self._spoke_first = False
         _attempt.set(self)
 
     def connected(self, connection: Connection) -> None:
         """Start the clock."""
-        self._protocol = connection.protocol
+        self._protocol = protocol = connection.protocol
+        # Of a new connection that is up, only this can make aiohttp say that it must be closed.
+        self._spoke_first = not self.reused and protocol is not None and protocol.should_close
         if self._seconds is not None:
             self.clock.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
     @property
     def met_another_protocol(self) -> bool:
-        """Whether what the peer said before it was asked anything is not HTTP, which ended the connection."""
-        return self._protocol is not None and isinstance(self._protocol.exception(), HttpProcessingError)
+        """Whether the peer said something before it was asked, which is not HTTP, and which ended the connection."""
+        fault = None if self._protocol is None else self._protocol.exception()
+        return self._spoke_first or isinstance(fault, HttpProcessingError)
 
     def was_sent(self, error: BaseException) -> bool:
         """Tell whether a byte may have left: not when aiohttp refused the first write, if that is the only one.
 
-        It writes head and body together, unless the body is a stream, of which there may have been pieces before.
+        It writes head and body together, unless the body is a stream, of which there may have been pieces before. With
+        a body the refusal is often lost among other errors, and then nothing is known.
         """
         if self._streams:
             return True

@@ -1,9 +1,9 @@
 """The one aiohttp session: HTTP exchanges and websockets, as bytes.
 
-Nothing else in the library imports aiohttp, so its types, its exceptions and its defaults stop here. The defaults that
-do not fit are all set in this file: 300 s for a whole exchange (fatal for a disk), 4 MiB for a websocket message (a few
-hundred VMs), connections kept longer than the server keeps them, redirects that are followed, cookies that are stored,
-`Accept-Encoding: gzip`, with which the server compresses disk images on the way, 24 times slower.
+Nothing but this and `connector` imports aiohttp, so its types, its exceptions and its defaults stop here. The defaults
+that do not fit are all set in this file: 300 s for a whole exchange (fatal for a disk), 4 MiB for a websocket message
+(a few hundred VMs), connections kept longer than the server keeps them, redirects that are followed, cookies that are
+stored, `Accept-Encoding: gzip`, with which the server compresses disk images on the way, 24 times slower.
 
 `Session.exchange` is one request and its answer, to be used in an ``async with``. `Session.websocket` is a connected
 socket. Both raise only errors of `aioxo.errors`, whose messages name the host and never a query, a header or a token.

@@ -24,6 +24,7 @@ TASK = "GET /rest/v0/tasks/t%2F1"
 @pytest.fixture
 async def peer(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeServer]:
     monkeypatch.setattr("aioxo.tasks._RETRY", Backoff(first=1e-6, limit=1e-6))
+    monkeypatch.setattr("aioxo.tasks.PAUSE", 0.0)
     async with server() as running:
         running.routes["POST /rest/v0/vms/a/actions/start"] = json_answer({"taskId": "t/1"}, 202)
         yield running
@@ -209,3 +210,66 @@ async def test_waiting_cancelled_at_every_await(peer: FakeServer, xo: aioxo.Clie
 
     outcomes = [outcome async for outcome in cancelled_at_every_await(operation, operation)]
     assert set(map(type, outcomes)) == {asyncio.CancelledError}
+
+
+async def test_a_proxy_with_a_limit_of_its_own_is_no_failure(
+    peer: FakeServer, xo: aioxo.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioxo.tasks._RETRIES", 3)
+    monkeypatch.setattr("aioxo.tasks.HELD", 0.0)  # so that every poll was held for long enough
+    late = json_answer({"error": "gateway timeout"}, 504)
+    done = json_answer({**PENDING, "status": "success", "result": 7})
+    peer.routes[TASK] = in_turn(*[late, cut] * 5, done)
+    assert await (await xo.vms.start("a")).wait() == 7
+    monkeypatch.setattr("aioxo.tasks.HELD", 60.0)  # so that none was
+    peer.routes[TASK] = late
+    before = len(peer.requests)
+    with pytest.raises(aioxo.ServiceUnavailable):
+        await (await xo.vms.start("a")).wait()
+    assert len(peer.requests) - before == 1 + 3
+
+
+@pytest.mark.parametrize(
+    "error", [aioxo.CannotConnect("no route"), aioxo.Timeout("no connection", limit="connect", seconds=30.0)]
+)
+async def test_a_server_that_cannot_be_reached_is_a_failure_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, error: aioxo.XOError
+) -> None:
+    class Unreachable:
+        asked = 0
+
+        async def request(self, *_: Any, **__: Any) -> Any:
+            self.asked += 1
+            raise error
+
+    monkeypatch.setattr("aioxo.tasks._RETRY", Backoff(first=1e-6, limit=1e-6))
+    monkeypatch.setattr("aioxo.tasks._RETRIES", 3)
+    monkeypatch.setattr("aioxo.tasks.HELD", 0.0)
+    rest: Any = Unreachable()
+    with pytest.raises(type(error)):
+        await aioxo.Task(rest, "t").wait()
+    assert rest.asked == 3
+
+
+async def test_a_connection_that_is_half_open_is_given_up(
+    peer: FakeServer, xo: aioxo.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silence(line: Line, request: Request) -> None:
+        await line.hung_up()
+
+    monkeypatch.setattr("aioxo.tasks.POLL_LIMIT", 0.05)
+    peer.routes[TASK] = in_turn(silence, json_answer({**PENDING, "status": "success", "result": 7}))
+    assert await (await xo.vms.start("a")).wait(timeout=10) == 7
+
+
+async def test_a_server_that_answers_at_once_is_not_asked_all_the_time(
+    peer: FakeServer, xo: aioxo.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioxo.tasks.PAUSE", 1000.0)
+    peer.routes[TASK] = json_answer(PENDING)
+    task = await xo.vms.start("a")
+    before = len(peer.requests)
+    with pytest.raises(aioxo.Timeout, match="has not ended"):
+        await task.wait(timeout=0.2)
+    assert len(peer.requests) - before == 1
+    assert task.status == "pending"
